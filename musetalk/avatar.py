@@ -1,0 +1,182 @@
+"""The avatar: everything about the footage that does not depend on the sound."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .errors import AvatarError, InputError, NoFaceError
+from .face.masks import PasteMask
+from .face.sources import GivenBoxes, LandmarkSource
+from .face.track import FaceTrack
+from .face.tracking import track_faces
+from .preparation import LATENT_SHAPE, FaceMaterial, Preparer
+from .profile import Profile
+from .video.frames import FrameSource
+
+if TYPE_CHECKING:
+    from .models import Models
+
+FORMAT_VERSION = 1
+_PREPARE_BATCH = 8
+# Half precision moves scaled latents by about 0.01; another VAE, by about 1.
+_SAME_VAE = 0.2
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Avatar:
+    """Prepared footage: drive it with any number of sounds.
+
+    frames: the footage, ``M`` frames. track: the face in each. profile: the settings it was prepared with.
+    latents: float32 ``[V, 8, 32, 32]``, scaled, masked copy first, for the ``V`` frames with a face.
+    masks: ``V`` paste masks. rows: int64 ``[M]``, row of each frame in ``latents`` and ``masks``, -1 without a face.
+    """
+
+    frames: FrameSource
+    track: FaceTrack
+    profile: Profile
+    latents: torch.Tensor
+    masks: tuple[PasteMask, ...]
+    rows: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        valid = self.track.valid
+        object.__setattr__(self, "rows", np.where(valid, np.cumsum(valid) - 1, -1))
+        if not len(self.latents) == len(self.masks) == int(valid.sum()) or len(valid) != len(self.frames):
+            raise AvatarError(
+                f"avatar parts disagree: {len(self.frames)} frames, {len(valid)} tracked, {int(valid.sum())} with a "
+                f"face, {len(self.latents)} latents, {len(self.masks)} masks; prepare it again"
+            )
+
+    def latents_of(self, indices: Sequence[int]) -> torch.Tensor:
+        """Latents of source frames with a face, float32 ``[n, 8, 32, 32]``."""
+        return self.latents[torch.from_numpy(self.rows[np.asarray(indices, dtype=np.int64)])]
+
+    def mask_of(self, index: int) -> PasteMask | None:
+        """Paste mask of a source frame, None where it has no face."""
+        row = self.rows[index]
+        return None if row < 0 else self.masks[row]
+
+    def material(self, indices: Sequence[int], frames: Sequence[np.ndarray]) -> list[FaceMaterial]:
+        """Latents and masks of frames with a face, in the order of ``indices``; ``frames`` are not needed here."""
+        rows = self.rows[np.asarray(indices, dtype=np.int64)]
+        return [FaceMaterial(self.latents[row], self.masks[row]) for row in rows]
+
+    def content_hash(self) -> str:
+        """SHA-256 over the footage, the track and the settings: equal hashes give equal avatars."""
+        return content_hash(self.frames.content_hash(), self.track, self.profile)
+
+
+def content_hash(footage_hash: str, track: FaceTrack, profile: Profile) -> str:
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {footage_hash} ".encode())
+    digest.update(json.dumps(profile.to_dict(), sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(track.boxes, dtype="<i4").tobytes())
+    digest.update(np.ascontiguousarray(track.valid, dtype=np.uint8).tobytes())
+    return digest.hexdigest()
+
+
+def check_avatar(models: Models, avatar: Avatar) -> None:
+    """Refuse an avatar that was prepared for other models: another version, or another VAE.
+
+    One frame is encoded again and compared, which finds a changed VAE whatever its file is called. Raises AvatarError.
+    """
+    if avatar.profile.version != models.version:
+        raise AvatarError(
+            f"the avatar was prepared for MuseTalk {avatar.profile.version}, the models are {models.version}; "
+            f"prepare it again, or load the models with version={avatar.profile.version!r}"
+        )
+    index = int(np.flatnonzero(avatar.track.valid)[0])
+    fresh = Preparer(models, avatar.track, avatar.profile, avatar.frames.size).latents_of(
+        [index], [avatar.frames[index]]
+    )
+    difference = (fresh - avatar.latents_of([index])).abs().mean().item()
+    if difference > _SAME_VAE:
+        raise AvatarError(
+            f"the avatar's latents are not those of this VAE (mean difference {difference:.2f}); prepare it again"
+        )
+
+
+def as_frame_source(frames: Any) -> FrameSource:
+    """A FrameSource as it is; a uint8 RGB array ``[M, H, W, 3]`` wrapped at 25 fps."""
+    return frames if isinstance(frames, FrameSource) else FrameSource.from_array(frames)
+
+
+def find_faces(
+    frames: FrameSource,
+    profile: Profile,
+    *,
+    boxes: Any = None,
+    landmarks: LandmarkSource | None = None,
+    count: int | None = None,
+    select: str | tuple[float, float] = "largest",
+    progress: Progress | None = None,
+) -> FaceTrack:
+    """Track one face through the footage and refuse footage that shows none.
+
+    boxes: int ``[M, 4]`` by the box rule, or one box for all frames. landmarks: another landmark source.
+    count: look at the first ``count`` frames only. Raises NoFaceError.
+    """
+    if boxes is not None and landmarks is not None:
+        raise InputError("boxes and landmarks were both given; pass one of them")
+    source = GivenBoxes(boxes) if boxes is not None else landmarks
+    track = track_faces(
+        frames,
+        source=source,
+        count=count,
+        select=select,
+        bbox_shift=profile.bbox_shift,
+        parity=profile.parity,
+        still=frames.is_still,
+        progress=progress,
+    )
+    if not track.valid.any():
+        raise NoFaceError(
+            f"no face found in any of the {len(track)} frames of {frames.path or 'the given pictures'}; "
+            "pass boxes=..., lower min_score, or use footage that shows a face"
+        )
+    return track
+
+
+def prepare_avatar(
+    models: Models,
+    frames: Any,
+    boxes: Any = None,
+    profile: Profile | None = None,
+    *,
+    landmarks: LandmarkSource | None = None,
+    select: str | tuple[float, float] = "largest",
+    progress: Progress | None = None,
+) -> Avatar:
+    """Prepare footage once for any number of sounds.
+
+    frames: FrameSource, or uint8 RGB ``[M, H, W, 3]``. boxes: int ``[M, 4]``, x0 y0 x1 y1 by the box rule, before the
+    extra margin; None finds the face with the built-in detector. profile: default is the models' version.
+    landmarks: another landmark source. select: ``"largest"`` or the point ``(x, y)`` the face is nearest to.
+    progress(done, total) counts frames tracked, then frames encoded; an exception it raises stops the work.
+    Raises NoFaceError when no frame shows a usable face, InputError for boxes that do not fit the frames.
+    """
+    source = as_frame_source(frames)
+    profile = profile or Profile.for_version(models.version)
+    total = 2 * len(source)
+    tracked: Progress | None = None if progress is None else (lambda done, _: progress(done, total))
+    track = find_faces(source, profile, boxes=boxes, landmarks=landmarks, select=select, progress=tracked)
+    preparer = Preparer(models, track, profile, source.size)
+    valid = [int(index) for index in np.flatnonzero(track.valid)]
+    latents = torch.empty(len(valid), *LATENT_SHAPE)
+    masks: list[PasteMask] = []
+    for start in range(0, len(valid), _PREPARE_BATCH):
+        batch = valid[start : start + _PREPARE_BATCH]
+        for row, item in enumerate(preparer.prepare(batch, list(source.read(batch))), start):
+            latents[row] = item.latents
+            masks.append(item.mask)
+        if progress is not None:
+            progress(len(source) + batch[-1] + 1, total)
+    return Avatar(source, track, profile, latents, tuple(masks))

@@ -1,0 +1,162 @@
+"""The command line: ``musetalk`` or ``python -m musetalk``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import commands
+from .errors import MuseTalkError
+from .playback import LOOP_MODES
+from .profile import PARSING_MODES, VAE_SAMPLING, Profile
+
+_INTERRUPTED = 130
+_EPILOG = (
+    "Exit codes: 0 done, 1 unexpected error, 2 bad input or usage, 3 weights missing or unusable, 4 no face found, "
+    "5 avatar damaged or stale, 6 output cannot be written, 130 interrupted."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (listed in ``musetalk --help``)."""
+    args = build_parser().parse_args(argv)
+    try:
+        result, code = args.run(args)
+    except MuseTalkError as error:
+        return _report_error(args, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _report_error(args, "interrupted; nothing half-written is left behind", _INTERRUPTED)
+    if args.json:
+        print(json.dumps(result, indent=2))
+    return int(code)
+
+
+def _report_error(args: argparse.Namespace, message: str, code: int) -> int:
+    if args.json:
+        print(json.dumps({"error": message, "exit_code": code}, indent=2))
+    else:
+        print(f"musetalk: {message}", file=sys.stderr)
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="musetalk", description="Audio-driven lip sync for real footage.", epilog=_EPILOG
+    )
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_lipsync(subparsers)
+    _add_prepare(subparsers)
+    _add_download(subparsers)
+    _add_inspect(subparsers)
+    return parser
+
+
+def _add_command(subparsers: Any, name: str, run: Any, help_text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = subparsers.add_parser(
+        name, help=help_text, description=help_text, epilog=_EPILOG
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object to stdout")
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_lipsync(subparsers: Any) -> None:
+    command = _add_command(subparsers, "lipsync", commands.lipsync, "Make a video speak a sound.")
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--video", type=Path, help="video, image, or folder of images")
+    source.add_argument("--avatar", type=Path, help="avatar folder made by `musetalk prepare`")
+    source.add_argument("--tasks", type=Path, help="YAML task file: upstream's test.yaml or realtime.yaml")
+    command.add_argument("--audio", type=Path, help="anything with sound (default: the video's own)")
+    command.add_argument(
+        "--output", type=Path, required=True, help=".mp4, .mov or .mkv to write; for --tasks, a folder"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    command.add_argument(
+        "--loop", choices=LOOP_MODES, default="ping-pong", help="for sound longer than the footage (default: ping-pong)"
+    )
+    _add_model_options(command)
+    command.add_argument("--batch-size", type=int, default=8, help="frames per UNet pass (default: 8)")
+    _add_footage_options(command)
+    _add_profile_options(command)
+    encode = command.add_argument_group("encoding")
+    encode.add_argument("--codec", default="libx264", help="video encoder (default: libx264)")
+    encode.add_argument("--crf", type=int, default=18, help="quality, lower is better (default: 18)")
+    encode.add_argument("--preset", default="medium", help="encoder speed (default: medium)")
+
+
+def _add_prepare(subparsers: Any) -> None:
+    command = _add_command(subparsers, "prepare", commands.prepare, "Prepare footage once, for many sounds.")
+    command.add_argument("--video", type=Path, required=True, help="video, image, or folder of images")
+    command.add_argument("--output", type=Path, required=True, help="avatar folder to write")
+    command.add_argument("--copy-footage", action="store_true", help="put the footage inside, to move the folder")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing avatar")
+    _add_model_options(command)
+    _add_footage_options(command)
+    _add_profile_options(command)
+
+
+def _add_download(subparsers: Any) -> None:
+    command = _add_command(subparsers, "download", commands.download, "Fetch missing weights from the hub.")
+    command.add_argument("--models", type=Path, default=Path("models"), help="models folder (default: models)")
+    command.add_argument("--version", choices=("v15", "v1", "all"), default="v15", help="default: v15")
+    command.add_argument("--endpoint", help="mirror of https://huggingface.co (default: $HF_ENDPOINT)")
+
+
+def _add_inspect(subparsers: Any) -> None:
+    command = _add_command(subparsers, "inspect", commands.inspect, "Print what a models folder or an avatar holds.")
+    command.add_argument("path", type=Path, help="models folder or avatar folder")
+
+
+def _add_model_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("models")
+    group.add_argument("--models", type=Path, default=Path("models"), help="models folder (default: models)")
+    group.add_argument("--version", choices=("auto", "v15", "v1"), default="auto", help="MuseTalk 1.5 or 1.0")
+    group.add_argument("--device", help="cuda, mps, cpu, ... (default: the best there is)")
+    group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="default: fp16 on a GPU, fp32 on a CPU")
+
+
+def _add_footage_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("footage")
+    group.add_argument("--fps", type=float, help="show the footage at this rate (default: its own, 25 for images)")
+    group.add_argument("--boxes", type=Path, help="JSON or NPZ file with face boxes or 68 landmarks per frame")
+    group.add_argument(
+        "--face", type=_face, default="largest", metavar="largest|X,Y", help="which face, where there are several"
+    )
+
+
+def _add_profile_options(command: argparse.ArgumentParser) -> None:
+    """Options that default to the numbers of the model version; None leaves those."""
+    group = command.add_argument_group("look (defaults are those of the model version)")
+    default = Profile()
+    group.add_argument("--bbox-shift", type=int, help="pixels; positive is down and opens the mouth more")
+    group.add_argument("--extra-margin", type=int, help=f"pixels below the chin (v15: {default.extra_margin})")
+    group.add_argument("--parsing-mode", choices=PARSING_MODES, help=f"mask shape (v15: {default.parsing_mode})")
+    group.add_argument("--left-cheek-width", type=int, help=f"jaw mode only (default: {default.left_cheek_width})")
+    group.add_argument("--right-cheek-width", type=int, help=f"jaw mode only (default: {default.right_cheek_width})")
+    group.add_argument("--blur-ratio", type=float, help=f"softness of the mask's edge (default: {default.blur_ratio})")
+    group.add_argument("--expand", type=float, help=f"size of the blending crop (default: {default.expand})")
+    group.add_argument(
+        "--upper-boundary-ratio",
+        type=float,
+        help=f"part of the crop above which nothing is pasted (default: {default.upper_boundary_ratio})",
+    )
+    group.add_argument("--vae-sampling", choices=VAE_SAMPLING, help=f"default: {default.vae_sampling}")
+    group.add_argument("--seed", type=int, help="of --vae-sampling sample")
+    group.add_argument(
+        "--parity", action="store_true", default=None, help="reproduce upstream with its quirks (for comparisons)"
+    )
+
+
+def _face(text: str) -> str | tuple[float, float]:
+    if text == "largest":
+        return text
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'largest' nor a point X,Y in pixels") from None
+    return x, y

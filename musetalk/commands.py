@@ -1,0 +1,163 @@
+"""What each command does, once its options are parsed. Every function returns its JSON result and its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError
+from .profile import Profile
+from .terminal import TerminalProgress
+
+if TYPE_CHECKING:
+    from .models import Models
+    from .pipeline import LipSyncReport
+
+Result = tuple[dict[str, Any], int]
+
+_PROFILE_OPTIONS = tuple(field.name for field in fields(Profile) if field.name != "version")
+
+
+def lipsync(args: argparse.Namespace) -> Result:
+    if args.tasks is not None:
+        from .batch import run_tasks
+
+        return run_tasks(args)
+    from .audio.source import AudioSource
+    from .avatar_file import load_avatar
+    from .pipeline import lipsync as run
+    from .video.writer import VideoWriter
+
+    # Whatever can be wrong with the inputs is found before gigabytes of weights are read.
+    with ExitStack() as stack:
+        VideoWriter.check_target(args.output, overwrite=args.overwrite)
+        if args.avatar is not None:
+            refuse_footage_options(args)
+            video: Any = load_avatar(args.avatar)
+            stack.callback(video.frames.close)
+            options: dict[str, Any] = {}
+        else:
+            video = stack.enter_context(open_frames(args, args.video))
+            options = footage_options(args)
+        audio = None if args.audio is None else AudioSource.open(args.audio)
+        models = load_models(args)
+        if args.avatar is None:
+            options["profile"] = profile_of(args, models)
+        progress = stack.enter_context(TerminalProgress(quiet=args.quiet))
+        report = run(models, video, audio, args.output, **options, **encode_options(args), progress=progress)
+    if not args.json:
+        print_report(report)
+    return report.to_dict(), 0
+
+
+def prepare(args: argparse.Namespace) -> Result:
+    from .avatar import prepare_avatar
+    from .avatar_file import check_avatar_target, save_avatar
+    from .face.boxes import shift_range
+
+    check_avatar_target(args.output, overwrite=args.overwrite)
+    with open_frames(args, args.video) as frames, TerminalProgress(quiet=args.quiet) as progress:
+        options = footage_options(args)
+        models = load_models(args)
+        avatar = prepare_avatar(
+            models,
+            frames,
+            profile=profile_of(args, models),
+            progress=lambda done, total: progress("prepare", done, total),
+            **options,
+        )
+        save_avatar(avatar, args.output, copy_footage=args.copy_footage, overwrite=args.overwrite)
+    useful = shift_range(avatar.track)
+    if not args.json:
+        print(f"wrote {args.output}: {len(avatar.frames)} frames, {len(avatar.masks)} with a face")
+        if useful is not None:
+            print(f"  {useful}")
+    return {
+        "avatar": str(args.output),
+        "frames": len(avatar.frames),
+        "faces": len(avatar.masks),
+        "content_hash": avatar.content_hash(),
+        "shift_range": None if useful is None else vars(useful),
+    }, 0
+
+
+def download(args: argparse.Namespace) -> Result:
+    from .models.download import download as fetch
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    with TerminalProgress(quiet=args.quiet, unit="B", unit_scale=True) as progress:
+        files = fetch(args.models, args.version, endpoint=args.endpoint, progress=progress, notice=say)
+    return {"models": str(args.models), "files": [str(path) for path in files]}, 0
+
+
+def inspect(args: argparse.Namespace) -> Result:
+    from .avatar_file import AVATAR_JSON, inspect_avatar
+    from .models.inspect import inspect_models
+
+    if (args.path / AVATAR_JSON).is_file():
+        facts = inspect_avatar(args.path)
+        if not args.json:
+            print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+        return facts, 0
+    if not args.path.is_dir():
+        raise InputError(f"{args.path} is neither a models folder nor an avatar folder")
+    files = inspect_models(args.path)
+    if not args.json:
+        for facts in files:
+            print("  ".join(f"{name}={value}" for name, value in facts.items() if value is not None))
+        if not files:
+            print(f"no weight files in {args.path}; fetch them with `musetalk download --models {args.path}`")
+    return {"models": str(args.path), "files": files}, 0
+
+
+def load_models(args: argparse.Namespace) -> Models:
+    from .models import load_models as load
+
+    return load(args.models, version=args.version, device=args.device, dtype=args.dtype)
+
+
+def profile_of(args: argparse.Namespace, models: Models) -> Profile:
+    return Profile.for_version(models.version, **{name: getattr(args, name) for name in _PROFILE_OPTIONS})
+
+
+def open_frames(args: argparse.Namespace, video: Path) -> Any:
+    from .audio.features import exact_fps
+    from .video.frames import FrameSource
+
+    return FrameSource.open(video, None if args.fps is None else exact_fps(args.fps), parity=bool(args.parity))
+
+
+def footage_options(args: argparse.Namespace) -> dict[str, Any]:
+    """``landmarks`` and ``select`` of the engine's functions."""
+    from .face.sources import load_face_file
+
+    landmarks = None if args.boxes is None else load_face_file(args.boxes)
+    return {"landmarks": landmarks, "select": args.face}
+
+
+def refuse_footage_options(args: argparse.Namespace) -> None:
+    """An avatar brings its own footage options; ones given beside it would be silently ignored."""
+    given = [name for name in (*_PROFILE_OPTIONS, "fps", "boxes") if getattr(args, name) is not None]
+    given += ["face"] if args.face != "largest" else []
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"{options} belong to the preparation; prepare the avatar again with them")
+
+
+def encode_options(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("loop", "batch_size", "codec", "crf", "preset", "overwrite")
+    return {name: getattr(args, name) for name in names}
+
+
+def print_report(report: LipSyncReport) -> None:
+    print(f"wrote {report.output}: {report.frames} frames at {float(report.fps):.6g} fps")
+    for first, last in report.faceless:
+        print(f"  no face in source frames {first}-{last}: left untouched")
+    if report.shift_range is not None:
+        print(f"  {report.shift_range}")

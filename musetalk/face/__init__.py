@@ -1,0 +1,1 @@
+"""Where the face is: detection, landmarks, tracking, the box rule and the label map."""

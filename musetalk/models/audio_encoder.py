@@ -1,0 +1,94 @@
+"""The encoder half of Whisper: log-mel spectrogram to hidden states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class WhisperConfig:
+    """Sizes of the encoder; the defaults are ``whisper-tiny``."""
+
+    mel_bins: int = 80
+    channels: int = 384
+    layers: int = 4
+    heads: int = 6
+    ffn_channels: int = 1536
+    positions: int = 1500
+
+
+class WhisperEncoder(nn.Module):
+    """Two convolutions, a position table and pre-norm transformer layers (spec section 2.1, step 3)."""
+
+    def __init__(self, config: WhisperConfig):
+        super().__init__()
+        self.config = config
+        self.conv1 = nn.Conv1d(config.mel_bins, config.channels, 3, padding=1)
+        self.conv2 = nn.Conv1d(config.channels, config.channels, 3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(config.positions, config.channels)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        self.layer_norm = nn.LayerNorm(config.channels)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Hidden states of a 30 s log-mel segment.
+
+        mel: [B, 80, 3000] at 100 steps a second, in the dtype and on the device of the weights.
+        Returns [B, 1500, 5, 384] at 50 steps a second: the inputs of layers 0 to 3, then the last output
+        after the final LayerNorm.
+        Raises InputError for a segment of another shape: the position table has exactly 1500 rows.
+        """
+        config = self.config
+        if mel.ndim != 3 or tuple(mel.shape[1:]) != (config.mel_bins, 2 * config.positions):
+            raise InputError(
+                f"log-mel segment has shape {tuple(mel.shape)}; the audio encoder needs "
+                f"[batch, {config.mel_bins}, {2 * config.positions}], pad the sound to 30 s"
+            )
+        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2) + self.embed_positions.weight
+        states = []
+        for layer in self.layers:
+            states.append(x)
+            x = layer(x)
+        states.append(self.layer_norm(x))
+        return torch.stack(states, dim=2)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each after a LayerNorm, each residual."""
+
+    def __init__(self, config: WhisperConfig):
+        super().__init__()
+        self.self_attn = SelfAttention(config.channels, config.heads)
+        self.self_attn_layer_norm = nn.LayerNorm(config.channels)
+        self.fc1 = nn.Linear(config.channels, config.ffn_channels)
+        self.fc2 = nn.Linear(config.ffn_channels, config.channels)
+        self.final_layer_norm = nn.LayerNorm(config.channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.self_attn_layer_norm(x))
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; Whisper's keys have no bias."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(channels, channels)
+        self.k_proj = nn.Linear(channels, channels, bias=False)
+        self.v_proj = nn.Linear(channels, channels)
+        self.out_proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (
+            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projected in (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))

@@ -1,0 +1,177 @@
+"""Finding the files of a model version in a folder: the official places first, then by signature."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from ..errors import InputError, ModelFileError
+from .checkpoints import Checkpoint, examine
+from .signatures import KINDS, TITLES, Kind
+from .weight_file import SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+Version = Literal["v15", "v1"]
+VERSIONS: tuple[Version, ...] = get_args(Version)
+SEARCH_DEPTH = 2
+# "v15", "1.5", "musetalkV15"; and "v1", "1.0", "musetalk_v1", but not the "v1" of "conv1" or "v1.4".
+_V15 = re.compile(r"(v|musetalk[ _-]?)1[._-]?5(?!\d)|^1[._-]?5$")
+_V1 = re.compile(r"((?<![a-z])v|musetalk[ _-]?v?)1([._-]?0)?(?![._-]?\d)|^1([._-]?0)?$")
+_OPTIONAL: tuple[Kind, ...] = ("face_parser",)
+_DIFFUSERS_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+_WHISPER_FILES = ("model.safetensors", "pytorch_model.bin", "tiny.pt")
+_UNET_PLACES: dict[Version, tuple[str, ...]] = {
+    "v15": ("musetalkV15/unet.safetensors", "musetalkV15/unet.pth"),
+    "v1": ("musetalk/pytorch_model.safetensors", "musetalk/pytorch_model.bin"),
+}
+_PLACES: dict[Kind, tuple[str, ...]] = {
+    "vae": (
+        *(f"{folder}/{name}" for folder in ("sd-vae", "sd-vae-ft-mse") for name in _DIFFUSERS_FILES),
+        *(
+            f"{folder}vae-ft-mse-840000-ema-pruned{suffix}"
+            for folder in ("", "vae/")
+            for suffix in (".safetensors", ".ckpt", ".pt")
+        ),
+    ),
+    "audio_encoder": tuple(f"{folder}/{name}" for folder in ("whisper", "whisper-tiny") for name in _WHISPER_FILES),
+    "face_parser": tuple(
+        f"{folder}/79999_iter{suffix}"
+        for folder in ("face-parse-bisent", "face-parse-bisenet")
+        for suffix in (".safetensors", ".pth")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class FoundModels:
+    """The examined files of one model version; the face parser may be absent."""
+
+    version: Version
+    checkpoints: Mapping[Kind, Checkpoint]
+
+
+def find_models(models_dir: Path, version: str = "auto") -> FoundModels:
+    """Find and examine every file that a version needs, before anything heavy is read.
+
+    The official places of spec section 1.1 come first; a file there that cannot be used is an error, not
+    skipped. What they lack is sought among all weight files up to two folders deep, by signature. How
+    ``auto`` decides between the versions is told in `load_models`.
+    Raises InputError for an unknown version and ModelFileError, once, for everything that is missing.
+    """
+    if version not in ("auto", *VERSIONS):
+        raise InputError(f"version is {version!r}; use 'auto', {', '.join(map(repr, VERSIONS))}")
+    if not models_dir.is_dir():
+        raise ModelFileError(
+            f"{models_dir}: no such folder; give the folder of the models, or fill one with: "
+            f"{download_command(models_dir, version)}"
+        )
+    scan = _Scan(models_dir)
+    found: dict[Kind, Checkpoint] = {}
+    chosen, unet = _find_unet(scan, version)
+    if unet is not None:
+        found["unet"] = unet
+    for kind, places in _PLACES.items():
+        checkpoint = scan.at(places, kind) or next(iter(scan.of_kind(kind)), None)
+        if checkpoint is not None:
+            found[kind] = checkpoint
+    if any(kind not in found and kind not in _OPTIONAL for kind in KINDS):
+        raise ModelFileError(_missing(scan, found, version))
+    return FoundModels(chosen, found)
+
+
+def version_of(checkpoint: Checkpoint, models_dir: Path) -> Version | None:
+    """The version a UNet file claims: by metadata ``musetalk_version``, else by its path; None if silent."""
+    path = checkpoint.path.relative_to(models_dir)
+    for claim in (checkpoint.metadata.get("musetalk_version", ""), path.stem, *reversed(path.parent.parts)):
+        if _V15.search(claim.lower()):
+            return "v15"
+        if _V1.search(claim.lower()):
+            return "v1"
+    # Upstream named neither folder nor file of the first version after it.
+    return "v1" if path.parts[-2:-1] == ("musetalk",) and path.stem == "pytorch_model" else None
+
+
+def download_command(models_dir: Path, version: str) -> str:
+    """What to type to fetch a version's files into the folder."""
+    return f"python -m musetalk download --models {models_dir}" + ("" if version == "auto" else f" --version {version}")
+
+
+class _Scan:
+    """The weight files of a folder, each examined at most once and only when needed."""
+
+    def __init__(self, models_dir: Path):
+        self.models_dir = models_dir
+        self.problems: dict[Path, str] = {}
+        self._examined: dict[Path, Checkpoint] | None = None
+
+    def at(self, places: tuple[str, ...], kind: Kind) -> Checkpoint | None:
+        """The first of the official places that exists; raises ModelFileError if that file cannot be used."""
+        path = next((path for place in places if (path := self.models_dir / place).is_file()), None)
+        return None if path is None else examine(path, kind)
+
+    def of_kind(self, kind: Kind) -> Iterator[Checkpoint]:
+        """Every usable file of the kind, shallow ones first; ``problems`` keeps why others are not."""
+        if self._examined is None:
+            self._examined = {}
+            for path in weight_files(self.models_dir):
+                try:
+                    self._examined[path] = examine(path)
+                except ModelFileError as error:
+                    self.problems[path] = str(error)
+        return (checkpoint for checkpoint in self._examined.values() if checkpoint.kind == kind)
+
+
+def weight_files(models_dir: Path) -> list[Path]:
+    """Every file with a weight file's suffix in the folder and two levels below, shallow ones first."""
+    paths: list[Path] = []
+    folders = [models_dir]
+    for _ in range(SEARCH_DEPTH + 1):
+        entries = sorted(entry for folder in folders for entry in folder.iterdir() if not entry.name.startswith("."))
+        paths += [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+        folders = [entry for entry in entries if entry.is_dir()]
+    return paths
+
+
+def _find_unet(scan: _Scan, version: str) -> tuple[Version, Checkpoint | None]:
+    wanted: tuple[Version, ...] = VERSIONS if version == "auto" else (version,)  # type: ignore[assignment]
+    official = scan.at(_UNET_PLACES[wanted[0]], "unet")
+    if official is not None and version_of(official, scan.models_dir) == wanted[0]:
+        return wanted[0], official
+    claims = [(version_of(checkpoint, scan.models_dir), checkpoint) for checkpoint in scan.of_kind("unet")]
+    for candidate in wanted:
+        for claim, checkpoint in claims:
+            if claim == candidate:
+                return candidate, checkpoint
+    for claim, checkpoint in claims:
+        if claim is None:
+            if version == "auto":
+                logger.warning(
+                    "%s does not say which MuseTalk version it is, and both have the same tensors: "
+                    "taken as v15; pass version='v1' if that is what it is",
+                    checkpoint.path,
+                )
+            return wanted[0], checkpoint
+    for claim, checkpoint in claims:
+        scan.problems[checkpoint.path] = (
+            f"{checkpoint.path}: a MuseTalk {claim} UNet, but version={version!r} was asked for"
+        )
+    return wanted[0], None
+
+
+def _missing(scan: _Scan, found: Mapping[Kind, Checkpoint], version: str) -> str:
+    asked: tuple[Version, ...] = VERSIONS if version == "auto" else (version,)  # type: ignore[assignment]
+    places = {"unet": tuple(place for one in asked for place in _UNET_PLACES[one]), **_PLACES}
+    lines = [f"{scan.models_dir}: models are missing"]
+    for kind in KINDS:
+        if kind not in found and kind not in _OPTIONAL:
+            lines.append(f"  {TITLES[kind]}: looked for {', '.join(places[kind])}, and any file of that architecture")
+    if scan.problems:
+        lines.append("looked at, but not usable:")
+        lines += [f"  {problem}" for problem in scan.problems.values()]
+    lines.append(f"to fetch them: {download_command(scan.models_dir, version)}")
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""What the footage alone decides: latents and paste mask of every frame with a face."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .errors import InputError
+from .face.boxes import Box, add_extra_margin
+from .face.masks import PasteMask, blending_crop, crop_padded, paste_mask
+from .face.parsing import MeshLabels, parse_crops
+from .face.track import FaceTrack
+from .latents import crop_face, encode_faces
+from .profile import Profile
+
+if TYPE_CHECKING:
+    from .models import Models
+
+
+LATENT_SHAPE = (8, 32, 32)
+_LATENT_BYTES = 4 * 8 * 32 * 32
+
+
+@dataclass(frozen=True)
+class FaceMaterial:
+    """One frame's part of an avatar: scaled latents, float32 ``[8, 32, 32]``, and its paste mask."""
+
+    latents: torch.Tensor
+    mask: PasteMask
+
+
+class Preparer:
+    """Makes :class:`FaceMaterial` from frames, in batches.
+
+    With ``vae_sampling="sample"`` the draws follow the order of the calls, so a clip is prepared front to back.
+    """
+
+    def __init__(self, models: Models, track: FaceTrack, profile: Profile, size: tuple[int, int]) -> None:
+        """size: width and height of the frames. Raises InputError for a parsing mode the models cannot serve."""
+        if models.face_parser is None and profile.parsing_mode == "neck":
+            raise InputError(
+                "parsing_mode 'neck' needs the face parser weights (the built-in mesh has no neck class); "
+                "run `python -m musetalk download`, or use 'jaw' or 'raw'"
+            )
+        self._models = models
+        self._track = track
+        self._profile = profile
+        self._size = size
+        self._mesh_labels = MeshLabels()
+        sampled = profile.vae_sampling == "sample"
+        self._noise = torch.Generator().manual_seed(profile.seed) if sampled else None
+
+    def face_box(self, index: int) -> Box:
+        """The box of a frame with the extra margin: the part of the picture that is redrawn."""
+        x0, y0, x1, y1 = (int(v) for v in self._track.boxes[index])
+        return add_extra_margin((x0, y0, x1, y1), self._profile.extra_margin, self._size[1])
+
+    def prepare(self, indices: Sequence[int], frames: Sequence[np.ndarray]) -> list[FaceMaterial]:
+        """Material of valid frames. indices: frame numbers. frames: their pictures, uint8 RGB ``[H, W, 3]``."""
+        latents = self.latents_of(indices, frames)
+        masks = self._masks(indices, frames)
+        return [FaceMaterial(*pair) for pair in zip(latents, masks, strict=True)]
+
+    def latents_of(self, indices: Sequence[int], frames: Sequence[np.ndarray]) -> torch.Tensor:
+        """Scaled latents of valid frames, float32 ``[n, 8, 32, 32]``."""
+        crops = [crop_face(frame, self.face_box(index)) for index, frame in zip(indices, frames, strict=True)]
+        return encode_faces(self._models, np.stack(crops), self._noise)
+
+    def _masks(self, indices: Sequence[int], frames: Sequence[np.ndarray]) -> list[PasteMask]:
+        boxes = [self.face_box(index) for index in indices]
+        crops = [blending_crop(box, self._profile.expand) for box in boxes]
+        if self._models.face_parser is not None:
+            pictures = [crop_padded(frame, crop) for frame, crop in zip(frames, crops, strict=True)]
+            label_maps = parse_crops(self._models.face_parser, pictures)
+        else:
+            meshes = self._track.mesh
+            label_maps = [
+                self._mesh_labels.labels(frame, None if meshes is None else meshes[index], box, crop)
+                for index, frame, box, crop in zip(indices, frames, boxes, crops, strict=True)
+            ]
+        return [
+            paste_mask(labels, box, crop, self._size, self._profile)
+            for labels, box, crop in zip(label_maps, boxes, crops, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    offset: int
+    packed_size: int
+    mask: PasteMask
+
+
+class SpooledMaterial:
+    """Material made when a frame is first shown and, if frames come again, kept in a temporary file.
+
+    Memory does not grow with the clip: only offsets stay in it.
+    """
+
+    def __init__(self, preparer: Preparer, *, keep: bool) -> None:
+        self._preparer = preparer
+        # Held open for the object's whole life and closed by close(); a with-block cannot span it.
+        self._spool = tempfile.TemporaryFile() if keep else None  # noqa: SIM115
+        self._kept: dict[int, _Kept] = {}
+
+    def material(self, indices: Sequence[int], frames: Sequence[np.ndarray]) -> list[FaceMaterial]:
+        """Material of valid frames, in the order of ``indices``; ``frames`` are their pictures."""
+        known = {index: self._read(index) for index in indices if index in self._kept}
+        missing = {index: frame for index, frame in zip(indices, frames, strict=True) if index not in known}
+        if missing:
+            made = self._preparer.prepare(list(missing), list(missing.values()))
+            for index, item in zip(missing, made, strict=True):
+                known[index] = item
+                self._write(index, item)
+        return [known[index] for index in indices]
+
+    def _write(self, index: int, item: FaceMaterial) -> None:
+        if self._spool is None:
+            return
+        offset = self._spool.seek(0, 2)
+        self._spool.write(item.latents.numpy().tobytes())
+        self._spool.write(item.mask.packed)
+        self._kept[index] = _Kept(offset, len(item.mask.packed), replace(item.mask, packed=b""))
+
+    def _read(self, index: int) -> FaceMaterial:
+        kept = self._kept[index]
+        assert self._spool is not None
+        self._spool.seek(kept.offset)
+        latents = np.frombuffer(self._spool.read(_LATENT_BYTES), dtype=np.float32).reshape(LATENT_SHAPE)
+        packed = self._spool.read(kept.packed_size)
+        return FaceMaterial(torch.from_numpy(latents.copy()), replace(kept.mask, packed=packed))
+
+    def close(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+
+    def __enter__(self) -> SpooledMaterial:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

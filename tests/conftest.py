@@ -1,0 +1,111 @@
+"""Fixtures shared by the whole suite."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The networks here are tiny: a second OpenMP thread gains nothing, and on a busy machine it stalls for 100 ms a call.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden tensors and real clips that lies beside the checkout on the makers' machines."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "goldens").is_dir():
+        pytest.skip(f"NOT RUN: needs the golden tensors and clips in {folder}, which is not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_models() -> ModuleType:
+    """tests/random_models.py: makes models with random weights in the official layout."""
+    spec = importlib.util.spec_from_file_location("random_models", ROOT / "tests" / "random_models.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_models_dir(random_models: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with tiny random weights, face parser included."""
+    folder = tmp_path_factory.mktemp("models")
+    random_models.make_random_models(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tiny_models_dir: Path):
+    from musetalk import load_models
+
+    return load_models(tiny_models_dir, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def mesh_models(tiny_models):
+    """The tiny models without a face parser: masks are drawn from the mesh."""
+    from dataclasses import replace
+
+    return replace(tiny_models, face_parser=None)
+
+
+@pytest.fixture(scope="session")
+def portrait_golden() -> dict[str, np.ndarray]:
+    """Every stage of the original code on a public-domain portrait; see tests/goldens/README.md."""
+    with np.load(ROOT / "tests" / "goldens" / "portrait.npz") as file:
+        golden = {name: file[name] for name in file.files}
+    golden["parse_mask"] = np.unpackbits(golden["parse_mask"], axis=-1) * 255
+    sources = golden["frames"][golden["source_index"]]
+    for kind in ("offline", "realtime"):
+        golden[f"blended_{kind}"] = sources + golden.pop(f"blended_{kind}_change")
+    return golden
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """A public-domain portrait, one face, uint8 RGB ``[320, 384, 3]``."""
+    with Image.open(ROOT / "examples" / "astronaut.png") as image:
+        return np.asarray(image.convert("RGB"))[:320, 40:424].copy()
+
+
+@pytest.fixture(scope="session")
+def speech() -> Path:
+    """A synthetic voice, 3.2 s, 22,050 Hz, mono."""
+    return ROOT / "examples" / "speech.wav"
+
+
+@pytest.fixture(scope="session")
+def portrait_frames(portrait: np.ndarray) -> np.ndarray:
+    """A clip of one moving face, uint8 RGB ``[12, 320, 384, 3]``."""
+    return np.stack([np.roll(portrait, (i % 3, 2 * i), axis=(0, 1)) for i in range(12)])
+
+
+@pytest.fixture(scope="session")
+def voice() -> np.ndarray:
+    """Half a second of something voice-like, float32 ``[8000]`` at 16 kHz."""
+    time = np.arange(8000) / 16000
+    return (0.3 * np.sin(2 * np.pi * 180 * time) * np.sin(2 * np.pi * 4 * time) ** 2).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def clip(portrait_frames: np.ndarray, voice: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The moving face as a 25 fps video file with sound."""
+    from fractions import Fraction
+
+    from musetalk.audio.source import AudioSource
+    from musetalk.video.writer import VideoWriter
+
+    path = tmp_path_factory.mktemp("clip") / "talk.mp4"
+    with VideoWriter(path, 384, 320, Fraction(25), audio=AudioSource.from_array(voice, 16000)) as writer:
+        writer.write(portrait_frames)
+    return path
