@@ -1,6 +1,6 @@
 """Models with random weights in the official layout: the same values on every machine.
 
-    python tests/random_models.py --out DIR                 # tiny networks, about 40 MB
+    python tests/random_models.py --out DIR                 # tiny networks, about 50 MB
     python tests/random_models.py --out DIR --full          # the published sizes, about 3.8 GB
 
 Every tensor has its own generator, seeded by its file and name, so its values depend on nothing but those and

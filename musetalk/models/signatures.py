@@ -59,7 +59,8 @@ def _unet(shapes: Shapes) -> Signature | None:
     first = shapes.get("conv_in.weight")
     if first is None or len(first) != 4 or "mid_block.attentions.0.proj_in.weight" not in shapes:
         return None
-    context = next((shape for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")), (0, 0))
+    contexts = (shape for name, shape in shapes.items() if name.endswith("attn2.to_k.weight") and len(shape) == 2)
+    context = next(contexts, (0, 0))
     evidence = f"conv_in.weight {list(first)}, attn2.to_k.weight {list(context)}"
     if first[1] == 8 and context[1] == 384:
         return Signature("unet", TITLES["unet"], evidence=evidence)
@@ -72,11 +73,12 @@ def _vae(shapes: Shapes) -> Signature | None:
     for prefix in ("", SINGLE_FILE_VAE_PREFIX, "vae."):
         first = shapes.get(f"{prefix}encoder.conv_in.weight")
         latents = shapes.get(f"{prefix}post_quant_conv.weight")
-        if first is None or latents is None:
+        if first is None or latents is None or len(first) != 4 or len(latents) != 4:
             continue
         evidence = f"{prefix}encoder.conv_in.weight {list(first)}, post_quant_conv.weight {list(latents)}"
-        if latents[0] != 4 or len(first) != 4 or first[1] != 3:
-            return Signature(None, f"a VAE with {latents[0]} latent channels, not Stable Diffusion 1.x's 4", prefix)
+        if (first[1], latents[0]) != (3, 4):
+            title = f"a VAE of {first[1]} to {latents[0]} channels, not Stable Diffusion 1.x's 3 to 4"
+            return Signature(None, title, prefix, evidence=evidence)
         if f"{prefix}encoder.down.0.block.0.conv1.weight" in shapes:
             title = "a Stable Diffusion VAE in single-file form"
             if prefix == SINGLE_FILE_VAE_PREFIX:
@@ -111,7 +113,7 @@ def _whisper(shapes: Shapes) -> Signature | None:
 
 def _face_parser(shapes: Shapes) -> Signature | None:
     first, last = shapes.get("cp.resnet.conv1.weight"), shapes.get("conv_out.conv_out.weight")
-    if first is None or last is None:
+    if first is None or last is None or len(last) != 4:
         return None
     evidence = f"cp.resnet.conv1.weight {list(first)}, conv_out.conv_out.weight {list(last)}"
     if last[0] != 19:

@@ -181,7 +181,7 @@ def test_another_network_is_named(tiny_models_dir):
         ),
         (
             {"encoder.conv_in.weight": (128, 3, 3, 3), "post_quant_conv.weight": (16, 16, 1, 1)},
-            "16 latent channels",
+            "3 to 16 channels",
         ),
         ({"some.layer": (2, 3)}, "unknown network of 1 tensors"),
         ({"conv1.weight": (), "layers.0.self_attn.q_proj.weight": ()}, "unknown network"),
@@ -225,6 +225,15 @@ def test_quantised_weights_are_refused(random_models, unet_weights, tmp_path):
     path = tmp_path / "unet.safetensors"
     save_file(unet_weights | {"conv_in.weight": unet_weights["conv_in.weight"].to(torch.int8)}, path)
     with pytest.raises(ModelFileError, match="quantised"):
+        examine(path)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 5])
+@pytest.mark.parametrize("kind", ["unet", "vae", "audio_encoder", "face_parser"])
+def test_tensors_of_an_absurd_rank_are_refused(tiny_models, tmp_path, kind, rank):
+    path = tmp_path / "file.safetensors"
+    save_file({name: torch.zeros((2,) * rank) for name in getattr(tiny_models, kind).state_dict()}, path)
+    with pytest.raises(ModelFileError, match=re.escape(str(path))):
         examine(path)
 
 
