@@ -89,7 +89,8 @@ def main() -> None:
     models = BUILD / "models"
     BUILD.mkdir(parents=True, exist_ok=True)
     if not models.exists():
-        subprocess.run([sys.executable, str(ROOT / "tests" / "random_models.py"), "--out", str(models)], check=True)
+        maker = [sys.executable, str(ROOT / "tests" / "random_models.py"), "--out", str(models), "--no-face-parser"]
+        subprocess.run(maker, check=True)
     for seconds in args.seconds:
         sound = make_clip(seconds, width, height)
         footage = make_clip(args.footage, width, height) if args.footage else sound

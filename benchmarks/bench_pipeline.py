@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 import upstream
+from PIL import Image
 
 import musetalk
+from musetalk.audio.source import AudioSource
 from musetalk.blend import paste_face
 from musetalk.face.masks import Box
 from musetalk.inpainting import predict_latents
@@ -47,13 +49,17 @@ class Work:
 
 
 def make_work(models: musetalk.Models, width: int, height: int, batch: int) -> Work:
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 256, (1, height, width, 3), dtype=np.uint8)
-    side = height // 3
-    box = (width // 2 - side // 2, height // 2 - side // 2, width // 2 + side // 2, height // 2 + side * 2 // 3)
-    avatar = musetalk.prepare_avatar(models, frame, boxes=[box])
-    windows = torch.randn(batch, 50, 384, generator=torch.Generator().manual_seed(0))
-    return Work(avatar, avatar.latents.expand(batch, -1, -1, -1), windows, frame[0], avatar.masks[0].box)
+    """The bundled portrait, enlarged so that its face is about a third of the frame's height, and the bundled voice."""
+    side = round(height * 1.4)
+    with Image.open(ROOT / "examples" / "astronaut.png") as image:
+        portrait = image.convert("RGB").resize((side, side))
+    picture = Image.new("RGB", (width, height))
+    picture.paste(portrait, (width // 2 - round(side * 0.44), 0))
+    avatar = musetalk.prepare_avatar(models, np.asarray(picture)[None])
+    sound = AudioSource.open(ROOT / "examples" / "speech.wav")
+    waveform = np.concatenate(list(sound.blocks()), axis=1)
+    windows = musetalk.audio_features(models, waveform, sound.sample_rate)[20 : 20 + batch]
+    return Work(avatar, avatar.latents.expand(batch, -1, -1, -1), windows, avatar.frames[0], avatar.masks[0].box)
 
 
 def ours(models: musetalk.Models, work: Work, timed: Callable[[str, Callable[[], Any]], Any]) -> np.ndarray:

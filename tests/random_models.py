@@ -265,6 +265,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the published sizes")
     parser.add_argument("--version", choices=tuple(UNET_FILES), default="v15")
     parser.add_argument("--format", choices=("pth", "safetensors"), default="pth")
+    parser.add_argument("--no-face-parser", action="store_true", help="masks are then drawn from the face mesh")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     make_random_models(
@@ -272,6 +273,7 @@ def main() -> None:
         full=options.full,
         version=options.version,
         weight_format=options.format,
+        face_parser=not options.no_face_parser,
         seed=options.seed,
     )
 

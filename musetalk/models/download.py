@@ -101,10 +101,9 @@ class _Meter:
         meter = self
 
         class Bar(tqdm):
-            def __init__(self, *args: Any, initial: float = 0, **options: Any) -> None:
-                options["disable"] = True
-                super().__init__(*args, initial=initial, **options)
-                meter.add(initial)
+            def __init__(self, *args: Any, **options: Any) -> None:
+                super().__init__(*args, **{**options, "disable": True})
+                meter.add(options.get("initial") or 0)
 
             def update(self, n: float | None = 1) -> bool | None:
                 meter.add(n or 0)

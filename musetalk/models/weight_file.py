@@ -7,7 +7,6 @@ header, torch files by memory mapping where their format allows it.
 from __future__ import annotations
 
 import json
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,11 +116,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         # Only the zip format can be mapped; the older one is read whole, by the same safe unpickler.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise ModelFileError(f"{path}: {_unpickling_problem(path, error)}") from error
     except Exception as error:  # what a damaged stream makes the reader raise depends on where it is cut
-        detail = (str(error).splitlines() or ["no details"])[0]
-        raise ModelFileError(f"{path}: the file is damaged or cut short; download it again ({detail})") from error
+        raise ModelFileError(f"{path}: {_loading_problem(path, error)}") from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -138,7 +134,7 @@ def _looks_like_torch(path: Path) -> bool:
         return file.read(1) == b"\x80" or zipfile.is_zipfile(path)
 
 
-def _unpickling_problem(path: Path, error: Exception) -> str:
+def _loading_problem(path: Path, error: Exception) -> str:
     names: list[str] = []
     if zipfile.is_zipfile(path):
         try:
@@ -148,7 +144,8 @@ def _unpickling_problem(path: Path, error: Exception) -> str:
     if names or "Unsupported global" in str(error):
         found = f" ({', '.join(sorted(names)[:3])})" if names else ""
         return f"refused: it would run code on loading{found}; use a file of plain tensors, best .safetensors"
-    return "the file is damaged or cut short; download it again"
+    detail = (str(error).splitlines() or ["no details"])[0]
+    return f"the file is damaged or cut short; download it again ({detail})"
 
 
 def _what_it_is(path: Path) -> str:
