@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import commands
+from . import __version__, commands
 from .errors import MuseTalkError
 from .playback import LOOP_MODES
 from .profile import PARSING_MODES, VAE_SAMPLING, Profile
@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="musetalk", description="Audio-driven lip sync for real footage.", epilog=_EPILOG
     )
+    parser.add_argument("--version", action="version", version=f"musetalk-studio {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_lipsync(subparsers)
     _add_prepare(subparsers)

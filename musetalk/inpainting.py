@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .errors import InputError
+from .halving import run_in_halves
 from .playback import check_loop, source_indices
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def predict_latents(models: Models, latents: torch.Tensor, windows: torch.Tensor
     """
     tokens = windows.to(models.device, models.dtype) + positional_encoding().to(models.device, models.dtype)
     inputs = latents.to(models.device, models.dtype, memory_format=torch.channels_last)
-    return models.unet(inputs, tokens)
+    return run_in_halves(models.unet, inputs, tokens)
 
 
 def inpaint(

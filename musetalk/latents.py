@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .errors import InputError
+from .halving import run_in_halves
 
 if TYPE_CHECKING:
     from .models import Models
@@ -48,15 +49,15 @@ def encode_faces(models: Models, crops: np.ndarray, noise: torch.Generator | Non
     """
     images = vae_inputs(crops).flatten(0, 1)
     batch = _CPU_VAE_BATCH if models.device.type == "cpu" else len(images)
-    means, deviations = [], []
-    for part in images.split(batch):
-        mean, logvar = models.vae.encode(_to_models(part, models))
-        means.append(mean.float().cpu())
-        deviations.append((logvar.float() * 0.5).exp().cpu())
-    latents = torch.cat(means)
+
+    def moments(part: torch.Tensor) -> torch.Tensor:
+        return torch.stack(models.vae.encode(_to_models(part, models)), dim=1).float().cpu()
+
+    means, logvars = torch.cat([run_in_halves(moments, part) for part in images.split(batch)]).unbind(dim=1)
+    latents = means
     if noise is not None:
-        draws = torch.cat([torch.randn(1, *latents.shape[1:], generator=noise) for _ in range(len(latents))])
-        latents = latents + torch.cat(deviations) * draws
+        draws = torch.cat([torch.randn(1, *means.shape[1:], generator=noise) for _ in range(len(means))])
+        latents = means + (logvars * 0.5).exp() * draws
     return (latents * SCALING_FACTOR).unflatten(0, (len(crops), 2)).flatten(1, 2)
 
 
@@ -64,13 +65,14 @@ def encode_faces(models: Models, crops: np.ndarray, noise: torch.Generator | Non
 def decode_batch(models: Models, latents: torch.Tensor) -> np.ndarray:
     """Scaled latents ``[n, 4, 32, 32]`` on any device to uint8 RGB ``[n, 256, 256, 3]``, in one batch."""
     batch = _CPU_VAE_BATCH if models.device.type == "cpu" else max(1, len(latents))
-    faces = []
-    for part in latents.split(batch):
+
+    def decode(part: torch.Tensor) -> torch.Tensor:
         # Divided before the cast, as upstream does.
         images = models.vae.decode(_to_models(part / SCALING_FACTOR, models))
         images = (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float()
-        faces.append((images * 255).round().to(torch.uint8).cpu())
-    return torch.cat(faces).numpy()
+        return (images * 255).round().to(torch.uint8).cpu()
+
+    return torch.cat([run_in_halves(decode, part) for part in latents.split(batch)]).numpy()
 
 
 def decode_faces(

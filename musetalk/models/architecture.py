@@ -40,14 +40,17 @@ def read_config(kind: Kind, shapes: Shapes, path: Path, metadata: Mapping[str, s
     return _vae_config(shapes, path, metadata)
 
 
-def make_network(kind: Kind, config: Config) -> nn.Module:
-    """The network of that kind, with whatever values the default device gives it (none on ``meta``)."""
+def make_network(kind: Kind, config: Config, operations: Any = nn) -> nn.Module:
+    """The network of that kind, with whatever values the default device gives it (none on ``meta``).
+
+    operations: the namespace its layers come from (see `layers`); the face parser always has plain ones.
+    """
     if isinstance(config, UNetConfig):
-        return UNet(config)
+        return UNet(config, operations=operations)
     if isinstance(config, VAEConfig):
-        return AutoencoderKL(config)
+        return AutoencoderKL(config, operations=operations)
     if isinstance(config, WhisperConfig):
-        return WhisperEncoder(config)
+        return WhisperEncoder(config, operations=operations)
     return BiSeNet()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,14 +13,14 @@ GROUP_NORM_EPS = 1e-6  # differs from the resnet blocks' 1e-5 in the published n
 class Attention(nn.Module):
     """Multi-head attention; queries from ``x``, keys and values from ``context`` (``x`` itself when None)."""
 
-    def __init__(self, channels: int, context_channels: int, heads: int):
+    def __init__(self, channels: int, context_channels: int, heads: int, *, operations: Any = nn):
         super().__init__()
         self.heads = heads
-        self.to_q = nn.Linear(channels, channels, bias=False)
-        self.to_k = nn.Linear(context_channels, channels, bias=False)
-        self.to_v = nn.Linear(context_channels, channels, bias=False)
+        self.to_q = operations.Linear(channels, channels, bias=False)
+        self.to_k = operations.Linear(context_channels, channels, bias=False)
+        self.to_v = operations.Linear(context_channels, channels, bias=False)
         # A list of one: the published names carry the index ("to_out.0"); index 1 was a dropout.
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+        self.to_out = nn.ModuleList([operations.Linear(channels, channels)])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         source = x if context is None else context
@@ -33,9 +35,9 @@ class Attention(nn.Module):
 class GatedGELU(nn.Module):
     """One linear layer whose second half gates the first."""
 
-    def __init__(self, channels_in: int, channels_out: int):
+    def __init__(self, channels_in: int, channels_out: int, *, operations: Any = nn):
         super().__init__()
-        self.proj = nn.Linear(channels_in, 2 * channels_out)
+        self.proj = operations.Linear(channels_in, 2 * channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
@@ -45,9 +47,10 @@ class GatedGELU(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers, four times wider inside. ``net.1`` is where the published network had a dropout."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, *, operations: Any = nn):
         super().__init__()
-        self.net = nn.Sequential(GatedGELU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels))
+        gate = GatedGELU(channels, 4 * channels, operations=operations)
+        self.net = nn.Sequential(gate, nn.Identity(), operations.Linear(4 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -56,14 +59,14 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention to the audio, feed-forward; each after a LayerNorm, each residual."""
 
-    def __init__(self, channels: int, context_channels: int, heads: int):
+    def __init__(self, channels: int, context_channels: int, heads: int, *, operations: Any = nn):
         super().__init__()
-        self.norm1 = nn.LayerNorm(channels)
-        self.attn1 = Attention(channels, channels, heads)
-        self.norm2 = nn.LayerNorm(channels)
-        self.attn2 = Attention(channels, context_channels, heads)
-        self.norm3 = nn.LayerNorm(channels)
-        self.ff = FeedForward(channels)
+        self.norm1 = operations.LayerNorm(channels)
+        self.attn1 = Attention(channels, channels, heads, operations=operations)
+        self.norm2 = operations.LayerNorm(channels)
+        self.attn2 = Attention(channels, context_channels, heads, operations=operations)
+        self.norm3 = operations.LayerNorm(channels)
+        self.ff = FeedForward(channels, operations=operations)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         x = x + self.attn1(self.norm1(x))
@@ -74,12 +77,13 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """A transformer block over the pixels of a feature map, between two 1x1 convolutions, around a skip."""
 
-    def __init__(self, channels: int, context_channels: int, heads: int, groups: int):
+    def __init__(self, channels: int, context_channels: int, heads: int, groups: int, *, operations: Any = nn):
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, GROUP_NORM_EPS)
-        self.proj_in = nn.Conv2d(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, context_channels, heads)])
-        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.norm = operations.GroupNorm(groups, channels, GROUP_NORM_EPS)
+        self.proj_in = operations.Conv2d(channels, channels, 1)
+        block = TransformerBlock(channels, context_channels, heads, operations=operations)
+        self.transformer_blocks = nn.ModuleList([block])
+        self.proj_out = operations.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """``x`` [B, C, H, W], ``context`` [B, tokens, context_channels] -> [B, C, H, W]."""

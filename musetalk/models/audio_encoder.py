@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,14 +27,14 @@ class WhisperConfig:
 class WhisperEncoder(nn.Module):
     """Two convolutions, a position table and pre-norm transformer layers (spec section 2.1, step 3)."""
 
-    def __init__(self, config: WhisperConfig):
+    def __init__(self, config: WhisperConfig, *, operations: Any = nn):
         super().__init__()
         self.config = config
-        self.conv1 = nn.Conv1d(config.mel_bins, config.channels, 3, padding=1)
-        self.conv2 = nn.Conv1d(config.channels, config.channels, 3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(config.positions, config.channels)
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
-        self.layer_norm = nn.LayerNorm(config.channels)
+        self.conv1 = operations.Conv1d(config.mel_bins, config.channels, 3, padding=1)
+        self.conv2 = operations.Conv1d(config.channels, config.channels, 3, stride=2, padding=1)
+        self.embed_positions = operations.Embedding(config.positions, config.channels)
+        self.layers = nn.ModuleList(EncoderLayer(config, operations=operations) for _ in range(config.layers))
+        self.layer_norm = operations.LayerNorm(config.channels)
 
     def forward(self, mel: Tensor) -> Tensor:
         """Hidden states of a 30 s log-mel segment.
@@ -49,7 +50,8 @@ class WhisperEncoder(nn.Module):
                 f"log-mel segment has shape {tuple(mel.shape)}; the audio encoder needs "
                 f"[batch, {config.mel_bins}, {2 * config.positions}], pad the sound to 30 s"
             )
-        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2) + self.embed_positions.weight
+        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
+        x = x + self.embed_positions(torch.arange(config.positions, device=x.device)).to(x.dtype)
         states = []
         for layer in self.layers:
             states.append(x)
@@ -61,13 +63,13 @@ class WhisperEncoder(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each after a LayerNorm, each residual."""
 
-    def __init__(self, config: WhisperConfig):
+    def __init__(self, config: WhisperConfig, *, operations: Any = nn):
         super().__init__()
-        self.self_attn = SelfAttention(config.channels, config.heads)
-        self.self_attn_layer_norm = nn.LayerNorm(config.channels)
-        self.fc1 = nn.Linear(config.channels, config.ffn_channels)
-        self.fc2 = nn.Linear(config.ffn_channels, config.channels)
-        self.final_layer_norm = nn.LayerNorm(config.channels)
+        self.self_attn = SelfAttention(config.channels, config.heads, operations=operations)
+        self.self_attn_layer_norm = operations.LayerNorm(config.channels)
+        self.fc1 = operations.Linear(config.channels, config.ffn_channels)
+        self.fc2 = operations.Linear(config.ffn_channels, config.channels)
+        self.final_layer_norm = operations.LayerNorm(config.channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.self_attn_layer_norm(x))
@@ -77,13 +79,13 @@ class EncoderLayer(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head self-attention; Whisper's keys have no bias."""
 
-    def __init__(self, channels: int, heads: int):
+    def __init__(self, channels: int, heads: int, *, operations: Any = nn):
         super().__init__()
         self.heads = heads
-        self.q_proj = nn.Linear(channels, channels)
-        self.k_proj = nn.Linear(channels, channels, bias=False)
-        self.v_proj = nn.Linear(channels, channels)
-        self.out_proj = nn.Linear(channels, channels)
+        self.q_proj = operations.Linear(channels, channels)
+        self.k_proj = operations.Linear(channels, channels, bias=False)
+        self.v_proj = operations.Linear(channels, channels)
+        self.out_proj = operations.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (

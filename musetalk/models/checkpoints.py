@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,26 +41,35 @@ class Checkpoint:
     dtypes: frozenset[torch.dtype]
     metadata: Mapping[str, str]
 
-    def build(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
+    def build(
+        self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, operations: Any = nn
+    ) -> nn.Module:
         """Read the weights into a network in ``dtype`` on ``device``, frozen and in evaluation mode.
 
+        operations: the namespace the layers come from (see `layers`).
         Each tensor goes straight to its final place, so memory holds the weights once. Afterwards the file
         may be replaced or deleted. Raises ModelFileError when the file changed since it was examined.
         """
         with torch.device("meta"):
-            network = make_network(self.kind, self.config)
-        network.requires_grad_(False)
+            network = make_network(self.kind, self.config, operations)
+        network.load_state_dict(self.read(device, dtype), strict=True, assign=True)
+        return network.requires_grad_(False).eval()
+
+    def read(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+        """The weights by our names, as `build` uses them, copied out of the file."""
+        # Asked of plain layers: those of a host may have no weights to show before they are loaded.
+        with torch.device("meta"):
+            shapes = make_network(self.kind, self.config).state_dict()
         placed: dict[str, Tensor] = {}
         with WeightFile(self.path) as file:
-            for name, wanted in network.state_dict().items():
+            for name, wanted in shapes.items():
                 stored = self.names[name]
                 if math.prod(file.shapes.get(stored, (0,))) != wanted.numel():
                     raise ModelFileError(f"{self.path}: the file changed while it was read; load it again")
                 tensor = file.tensor(stored).reshape(wanted.shape)
                 target = dtype if wanted.is_floating_point() else wanted.dtype
                 placed[name] = tensor.to(device=device, dtype=target, copy=True)
-        network.load_state_dict(placed, strict=True, assign=True)
-        return network.eval()
+        return placed
 
 
 def examine(path: Path, kind: Kind | None = None) -> Checkpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -49,19 +49,36 @@ _PLACES: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class FoundModels:
-    """The examined files of one model version; the face parser may be absent."""
+    """The examined files of one model version, and why files that were looked at are of no use."""
 
     version: Version
     checkpoints: Mapping[Kind, Checkpoint]
+    problems: Mapping[Path, str]
+
+    @property
+    def missing(self) -> tuple[Kind, ...]:
+        """What the version cannot run without; the face parser may be absent."""
+        return tuple(kind for kind in KINDS if kind not in self.checkpoints and kind not in _OPTIONAL)
 
 
 def find_models(models_dir: Path, version: str = "auto") -> FoundModels:
-    """Find and examine every file that a version needs, before anything heavy is read.
+    """Find and examine every file that a version needs, before anything heavy is read; see `search_models`.
+
+    Raises InputError for an unknown version and ModelFileError, once, for everything that is missing.
+    """
+    found = search_models(models_dir, version)
+    if found.missing:
+        raise ModelFileError(missing_models(found, [models_dir], version))
+    return found
+
+
+def search_models(models_dir: Path, version: str = "auto", *, by_signature: bool = True) -> FoundModels:
+    """Find and examine the files of a version that a folder has, all of them or not.
 
     The official places of spec section 1.1 come first; a file there that cannot be used is an error, not
-    skipped. What they lack is sought among all weight files up to two folders deep, by signature. How
+    skipped. What they lack is sought among all weight files up to two folders deep, ``by_signature``. How
     ``auto`` decides between the versions is told in `load_models`.
-    Raises InputError for an unknown version and ModelFileError, once, for everything that is missing.
+    Raises InputError for an unknown version, ModelFileError for a folder or a file that cannot be used.
     """
     if version not in ("auto", *VERSIONS):
         raise InputError(f"version is {version!r}; use 'auto', {', '.join(map(repr, VERSIONS))}")
@@ -70,7 +87,7 @@ def find_models(models_dir: Path, version: str = "auto") -> FoundModels:
             f"{models_dir}: no such folder; give the folder of the models, or fill one with: "
             f"{download_command(models_dir, version)}"
         )
-    scan = _Scan(models_dir)
+    scan = _Scan(models_dir, by_signature)
     found: dict[Kind, Checkpoint] = {}
     chosen, unet = _find_unet(scan, version)
     if unet is not None:
@@ -79,9 +96,7 @@ def find_models(models_dir: Path, version: str = "auto") -> FoundModels:
         checkpoint = scan.at(places, kind) or next(iter(scan.of_kind(kind)), None)
         if checkpoint is not None:
             found[kind] = checkpoint
-    if any(kind not in found and kind not in _OPTIONAL for kind in KINDS):
-        raise ModelFileError(_missing(scan, found, version))
-    return FoundModels(chosen, found)
+    return FoundModels(chosen, found, scan.problems)
 
 
 def version_of(checkpoint: Checkpoint, models_dir: Path) -> Version | None:
@@ -104,8 +119,9 @@ def download_command(models_dir: Path, version: str) -> str:
 class _Scan:
     """The weight files of a folder, each examined at most once and only when needed."""
 
-    def __init__(self, models_dir: Path):
+    def __init__(self, models_dir: Path, by_signature: bool):
         self.models_dir = models_dir
+        self.by_signature = by_signature
         self.problems: dict[Path, str] = {}
         self._examined: dict[Path, Checkpoint] | None = None
 
@@ -118,7 +134,7 @@ class _Scan:
         """Every usable file of the kind, shallow ones first; ``problems`` keeps why others are not."""
         if self._examined is None:
             self._examined = {}
-            for path in weight_files(self.models_dir):
+            for path in weight_files(self.models_dir) if self.by_signature else ():
                 try:
                     self._examined[path] = examine(path)
                 except ModelFileError as error:
@@ -163,15 +179,15 @@ def _find_unet(scan: _Scan, version: str) -> tuple[Version, Checkpoint | None]:
     return wanted[0], None
 
 
-def _missing(scan: _Scan, found: Mapping[Kind, Checkpoint], version: str) -> str:
+def missing_models(found: FoundModels, folders: Sequence[Path], version: str) -> str:
+    """What is missing and where it was looked for, for the user to read."""
     asked: tuple[Version, ...] = VERSIONS if version == "auto" else (version,)  # type: ignore[assignment]
     places = {"unet": tuple(place for one in asked for place in _UNET_PLACES[one]), **_PLACES}
-    lines = [f"{scan.models_dir}: models are missing"]
-    for kind in KINDS:
-        if kind not in found and kind not in _OPTIONAL:
-            lines.append(f"  {TITLES[kind]}: looked for {', '.join(places[kind])}, and any file of that architecture")
-    if scan.problems:
+    lines = [f"{', '.join(map(str, folders))}: models are missing"]
+    for kind in found.missing:
+        lines.append(f"  {TITLES[kind]}: looked for {', '.join(places[kind])}, and any file of that architecture")
+    if found.problems:
         lines.append("looked at, but not usable:")
-        lines += [f"  {problem}" for problem in scan.problems.values()]
-    lines.append(f"to fetch them: {download_command(scan.models_dir, version)}")
+        lines += [f"  {problem}" for problem in found.problems.values()]
+    lines.append(f"to fetch them: {download_command(folders[0], version)}")
     return "\n".join(lines)

@@ -84,7 +84,7 @@ def load_models(
         logger.info("loading %s", checkpoint.path)
         network = checkpoint.build(place, torch.float32 if checkpoint.kind == "face_parser" else precision)
         if place.type == "cpu":
-            _arrange_for_cpu(network, precision)
+            arrange_for_cpu(network, precision)
         return network
 
     networks = {kind: build(checkpoint) for kind, checkpoint in found.checkpoints.items()}
@@ -129,7 +129,7 @@ def resolve_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torc
     return cast(torch.dtype, resolved)
 
 
-def _arrange_for_cpu(network: nn.Module, dtype: torch.dtype) -> None:
+def arrange_for_cpu(network: nn.Module, dtype: torch.dtype) -> None:
     """Store the convolutions' weights channels-last, which is up to twice as fast on a CPU."""
     if isinstance(network, (UNet, AutoencoderKL)):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

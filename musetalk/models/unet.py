@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,12 +42,12 @@ class UNetConfig:
 class UNet(nn.Module):
     """Stable Diffusion 1.x's UNet with MuseTalk's sizes, always at timestep 0 (spec sections 1.2 and 5)."""
 
-    def __init__(self, config: UNetConfig):
+    def __init__(self, config: UNetConfig, *, operations: Any = nn):
         super().__init__()
         self.config = config
         widths = config.block_out_channels
-        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
-        self.time_embedding = TimeEmbedding(widths[0], config.time_channels)
+        self.conv_in = operations.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimeEmbedding(widths[0], config.time_channels, operations=operations)
         self.down_blocks = nn.ModuleList()
         self.up_blocks = nn.ModuleList()
         coarsest = len(widths) - 1
@@ -54,18 +55,18 @@ class UNet(nn.Module):
         skips = [channels]
         for level, width in enumerate(widths):
             inputs = [channels] + [width] * (config.layers_per_block - 1)
-            self.down_blocks.append(DownBlock(config, level, inputs, downsample=level < coarsest))
+            self.down_blocks.append(DownBlock(config, level, inputs, operations, downsample=level < coarsest))
             channels = width
             skips += [width] * (config.layers_per_block + (level < coarsest))
-        self.mid_block = MidBlock(config)
+        self.mid_block = MidBlock(config, operations)
         # Every resnet of the way up reads one more output of the way down, the last one first.
         for level in range(coarsest, -1, -1):
             width = widths[level]
             inputs = [channels + skips.pop()] + [width + skips.pop() for _ in range(config.layers_per_block)]
-            self.up_blocks.append(UpBlock(config, level, inputs, upsample=level > 0))
+            self.up_blocks.append(UpBlock(config, level, inputs, operations, upsample=level > 0))
             channels = width
-        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], NORM_EPS)
-        self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+        self.conv_norm_out = operations.GroupNorm(config.norm_num_groups, widths[0], NORM_EPS)
+        self.conv_out = operations.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
     def forward(self, latents: Tensor, tokens: Tensor) -> Tensor:
         """Predict the latents of the talking face in one pass.
@@ -90,10 +91,10 @@ class UNet(nn.Module):
 class TimeEmbedding(nn.Module):
     """The embedding of timestep 0, the only one MuseTalk knows."""
 
-    def __init__(self, channels: int, time_channels: int):
+    def __init__(self, channels: int, time_channels: int, *, operations: Any = nn):
         super().__init__()
-        self.linear_1 = nn.Linear(channels, time_channels)
-        self.linear_2 = nn.Linear(time_channels, time_channels)
+        self.linear_1 = operations.Linear(channels, time_channels)
+        self.linear_2 = operations.Linear(time_channels, time_channels)
 
     def forward(self, like: Tensor) -> Tensor:
         """[1, time_channels] in the dtype and on the device of ``like``."""
@@ -106,12 +107,12 @@ class TimeEmbedding(nn.Module):
 class _Stage(nn.Module):
     """The resnets of one resolution, each followed by a transformer where that resolution attends."""
 
-    def __init__(self, config: UNetConfig, level: int, inputs: list[int]):
+    def __init__(self, config: UNetConfig, level: int, inputs: list[int], operations: Any):
         super().__init__()
         width = config.block_out_channels[level]
-        self.resnets = nn.ModuleList(_resnet(config, channels, width) for channels in inputs)
+        self.resnets = nn.ModuleList(_resnet(config, channels, width, operations) for channels in inputs)
         self.attentions = (
-            nn.ModuleList(_transformer(config, width) for _ in inputs) if config.attention[level] else None
+            nn.ModuleList(_transformer(config, width, operations) for _ in inputs) if config.attention[level] else None
         )
 
     def layer(self, index: int, x: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
@@ -122,10 +123,11 @@ class _Stage(nn.Module):
 class DownBlock(_Stage):
     """One resolution of the way down; pushes each of its outputs on ``skips``."""
 
-    def __init__(self, config: UNetConfig, level: int, inputs: list[int], *, downsample: bool):
-        super().__init__(config, level, inputs)
+    def __init__(self, config: UNetConfig, level: int, inputs: list[int], operations: Any, *, downsample: bool):
+        super().__init__(config, level, inputs, operations)
         width = config.block_out_channels[level]
-        self.downsamplers = nn.ModuleList([Downsample(width, pad_end_only=False)]) if downsample else None
+        resample = Downsample(width, pad_end_only=False, operations=operations) if downsample else None
+        self.downsamplers = None if resample is None else nn.ModuleList([resample])
 
     def forward(self, x: Tensor, time: Tensor, tokens: Tensor, skips: list[Tensor]) -> Tensor:
         for index in range(len(self.resnets)):
@@ -140,9 +142,10 @@ class DownBlock(_Stage):
 class UpBlock(_Stage):
     """One resolution of the way up; pops one of ``skips`` for each resnet."""
 
-    def __init__(self, config: UNetConfig, level: int, inputs: list[int], *, upsample: bool):
-        super().__init__(config, level, inputs)
-        self.upsamplers = nn.ModuleList([Upsample(config.block_out_channels[level])]) if upsample else None
+    def __init__(self, config: UNetConfig, level: int, inputs: list[int], operations: Any, *, upsample: bool):
+        super().__init__(config, level, inputs, operations)
+        resample = Upsample(config.block_out_channels[level], operations=operations) if upsample else None
+        self.upsamplers = None if resample is None else nn.ModuleList([resample])
 
     def forward(self, x: Tensor, time: Tensor, tokens: Tensor, skips: list[Tensor]) -> Tensor:
         for index in range(len(self.resnets)):
@@ -153,20 +156,22 @@ class UpBlock(_Stage):
 class MidBlock(nn.Module):
     """Resnet, transformer, resnet at the coarsest resolution."""
 
-    def __init__(self, config: UNetConfig):
+    def __init__(self, config: UNetConfig, operations: Any):
         super().__init__()
         width = config.block_out_channels[-1]
-        self.attentions = nn.ModuleList([_transformer(config, width)])
-        self.resnets = nn.ModuleList(_resnet(config, width, width) for _ in range(2))
+        self.attentions = nn.ModuleList([_transformer(config, width, operations)])
+        self.resnets = nn.ModuleList(_resnet(config, width, width, operations) for _ in range(2))
 
     def forward(self, x: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
         x = self.attentions[0](self.resnets[0](x, time), tokens)
         return self.resnets[1](x, time)
 
 
-def _resnet(config: UNetConfig, channels_in: int, channels_out: int) -> ResnetBlock:
-    return ResnetBlock(channels_in, channels_out, config.norm_num_groups, NORM_EPS, config.time_channels)
+def _resnet(config: UNetConfig, channels_in: int, channels_out: int, operations: Any) -> ResnetBlock:
+    groups, time = config.norm_num_groups, config.time_channels
+    return ResnetBlock(channels_in, channels_out, groups, NORM_EPS, time, operations=operations)
 
 
-def _transformer(config: UNetConfig, width: int) -> SpatialTransformer:
-    return SpatialTransformer(width, config.cross_attention_dim, config.heads, config.norm_num_groups)
+def _transformer(config: UNetConfig, width: int, operations: Any) -> SpatialTransformer:
+    heads, groups = config.heads, config.norm_num_groups
+    return SpatialTransformer(width, config.cross_attention_dim, heads, groups, operations=operations)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,14 +31,14 @@ class AutoencoderKL(nn.Module):
 
     scaling_factor: ClassVar[float] = 0.18215
 
-    def __init__(self, config: VAEConfig):
+    def __init__(self, config: VAEConfig, *, operations: Any = nn):
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.encoder = Encoder(config, operations=operations)
+        self.decoder = Decoder(config, operations=operations)
         moments = 2 * config.latent_channels
-        self.quant_conv = nn.Conv2d(moments, moments, 1)
-        self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
+        self.quant_conv = operations.Conv2d(moments, moments, 1)
+        self.post_quant_conv = operations.Conv2d(config.latent_channels, config.latent_channels, 1)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior of ``images`` [B, 3, H, W], RGB in [-1, 1], H and W multiples of 8.
@@ -63,19 +63,21 @@ class AutoencoderKL(nn.Module):
 class Encoder(nn.Module):
     """Image to the posterior's raw moments."""
 
-    def __init__(self, config: VAEConfig):
+    def __init__(self, config: VAEConfig, *, operations: Any = nn):
         super().__init__()
         widths, groups = config.block_out_channels, config.norm_num_groups
-        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.conv_in = operations.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList()
         channels = widths[0]
         for level, width in enumerate(widths):
-            resample = Downsample(width, pad_end_only=True) if level < len(widths) - 1 else None
-            self.down_blocks.append(DownBlock(channels, width, config.layers_per_block, groups, resample))
+            last = level == len(widths) - 1
+            resample = None if last else Downsample(width, pad_end_only=True, operations=operations)
+            block = DownBlock(channels, width, config.layers_per_block, groups, resample, operations)
+            self.down_blocks.append(block)
             channels = width
-        self.mid_block = MidBlock(channels, groups)
-        self.conv_norm_out = nn.GroupNorm(groups, channels, NORM_EPS)
-        self.conv_out = nn.Conv2d(channels, 2 * config.latent_channels, 3, padding=1)
+        self.mid_block = MidBlock(channels, groups, operations)
+        self.conv_norm_out = operations.GroupNorm(groups, channels, NORM_EPS)
+        self.conv_out = operations.Conv2d(channels, 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
@@ -87,19 +89,20 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents to image."""
 
-    def __init__(self, config: VAEConfig):
+    def __init__(self, config: VAEConfig, *, operations: Any = nn):
         super().__init__()
         widths, groups = config.block_out_channels[::-1], config.norm_num_groups
         channels = widths[0]
-        self.conv_in = nn.Conv2d(config.latent_channels, channels, 3, padding=1)
-        self.mid_block = MidBlock(channels, groups)
+        self.conv_in = operations.Conv2d(config.latent_channels, channels, 3, padding=1)
+        self.mid_block = MidBlock(channels, groups, operations)
         self.up_blocks = nn.ModuleList()
         for level, width in enumerate(widths):
-            resample = Upsample(width) if level < len(widths) - 1 else None
-            self.up_blocks.append(UpBlock(channels, width, config.layers_per_block + 1, groups, resample))
+            resample = None if level == len(widths) - 1 else Upsample(width, operations=operations)
+            block = UpBlock(channels, width, config.layers_per_block + 1, groups, resample, operations)
+            self.up_blocks.append(block)
             channels = width
-        self.conv_norm_out = nn.GroupNorm(groups, channels, NORM_EPS)
-        self.conv_out = nn.Conv2d(channels, config.out_channels, 3, padding=1)
+        self.conv_norm_out = operations.GroupNorm(groups, channels, NORM_EPS)
+        self.conv_out = operations.Conv2d(channels, config.out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mid_block(self.conv_in(x))
@@ -111,9 +114,17 @@ class Decoder(nn.Module):
 class DownBlock(nn.Module):
     """Resnets of one resolution of the encoder, then a halving except at the last."""
 
-    def __init__(self, channels_in: int, channels_out: int, layers: int, groups: int, resample: Downsample | None):
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        layers: int,
+        groups: int,
+        resample: Downsample | None,
+        operations: Any,
+    ):
         super().__init__()
-        self.resnets = _resnets(channels_in, channels_out, layers, groups)
+        self.resnets = _resnets(channels_in, channels_out, layers, groups, operations)
         self.downsamplers = None if resample is None else nn.ModuleList([resample])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,9 +136,11 @@ class DownBlock(nn.Module):
 class UpBlock(nn.Module):
     """Resnets of one resolution of the decoder, then a doubling except at the last."""
 
-    def __init__(self, channels_in: int, channels_out: int, layers: int, groups: int, resample: Upsample | None):
+    def __init__(
+        self, channels_in: int, channels_out: int, layers: int, groups: int, resample: Upsample | None, operations: Any
+    ):
         super().__init__()
-        self.resnets = _resnets(channels_in, channels_out, layers, groups)
+        self.resnets = _resnets(channels_in, channels_out, layers, groups, operations)
         self.upsamplers = None if resample is None else nn.ModuleList([resample])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,10 +152,10 @@ class UpBlock(nn.Module):
 class MidBlock(nn.Module):
     """Resnet, attention, resnet at the latents' resolution."""
 
-    def __init__(self, channels: int, groups: int):
+    def __init__(self, channels: int, groups: int, operations: Any):
         super().__init__()
-        self.attentions = nn.ModuleList([PixelAttention(channels, groups)])
-        self.resnets = _resnets(channels, channels, 2, groups)
+        self.attentions = nn.ModuleList([PixelAttention(channels, groups, operations)])
+        self.resnets = _resnets(channels, channels, 2, groups, operations)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.resnets[1](self.attentions[0](self.resnets[0](x)))
@@ -151,13 +164,13 @@ class MidBlock(nn.Module):
 class PixelAttention(nn.Module):
     """Single-head self-attention over all pixels, around a skip."""
 
-    def __init__(self, channels: int, groups: int):
+    def __init__(self, channels: int, groups: int, operations: Any):
         super().__init__()
-        self.group_norm = nn.GroupNorm(groups, channels, NORM_EPS)
-        self.to_q = nn.Linear(channels, channels)
-        self.to_k = nn.Linear(channels, channels)
-        self.to_v = nn.Linear(channels, channels)
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])  # a list, as in the published names
+        self.group_norm = operations.GroupNorm(groups, channels, NORM_EPS)
+        self.to_q = operations.Linear(channels, channels)
+        self.to_k = operations.Linear(channels, channels)
+        self.to_v = operations.Linear(channels, channels)
+        self.to_out = nn.ModuleList([operations.Linear(channels, channels)])  # a list, as in the published names
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -166,6 +179,8 @@ class PixelAttention(nn.Module):
         return x + self.to_out[0](mixed.squeeze(1)).unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
-def _resnets(channels_in: int, channels_out: int, count: int, groups: int) -> nn.ModuleList:
+def _resnets(channels_in: int, channels_out: int, count: int, groups: int, operations: Any) -> nn.ModuleList:
     inputs = [channels_in] + [channels_out] * (count - 1)
-    return nn.ModuleList(ResnetBlock(channels, channels_out, groups, NORM_EPS) for channels in inputs)
+    return nn.ModuleList(
+        ResnetBlock(channels, channels_out, groups, NORM_EPS, operations=operations) for channels in inputs
+    )
