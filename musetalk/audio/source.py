@@ -116,11 +116,31 @@ class _FileAudio(AudioSource):
                     if frame.samples:
                         yield frame
 
+    def _timed_frames(self) -> Iterator[tuple[av.AudioFrame, int]]:
+        """Frames and how many of their samples count: codecs fill up the last frame, the container knows by how much."""
+        previous: av.AudioFrame | None = None
+        for frame in self._frames():
+            if previous is not None:
+                yield previous, previous.samples
+            previous = frame
+        if previous is not None:
+            yield previous, self._samples_before_end(previous)
+
+    def _samples_before_end(self, last: av.AudioFrame) -> int:
+        with open_container(self.path) as container:
+            stream = container.streams.audio[0]
+            if stream.duration is None or stream.time_base is None or last.pts is None or last.time_base is None:
+                return last.samples
+            end = ((stream.start_time or 0) + stream.duration) * stream.time_base
+            left = round((end - last.pts * last.time_base) * self.sample_rate)
+        # A duration that ends before the last frame is not to be believed.
+        return left if 0 < left < last.samples else last.samples
+
     def _blocks(self) -> Iterator[np.ndarray]:
         # Interleaved float32 from any sample format; PyAV reads past the end of eight or more planes.
         to_float = av.AudioResampler(format="flt")
         early = heard = 0
-        for frame in self._frames():
+        for frame, length in self._timed_frames():
             if (frame.sample_rate, len(frame.layout.channels)) != (self.sample_rate, self.channels):
                 at = heard / self.sample_rate
                 raise InputError(f"{self.path} changes sample rate or channels at {at:.3f} s; convert it first")
@@ -130,7 +150,7 @@ class _FileAudio(AudioSource):
                 early = max(0, -late)
             heard += frame.samples
             for part in to_float.resample(frame):
-                samples = part.to_ndarray().reshape(-1, self.channels).T
+                samples = part.to_ndarray().reshape(-1, self.channels).T[:, :length]
                 cut = min(early, samples.shape[1])
                 early -= cut
                 if cut < samples.shape[1]:

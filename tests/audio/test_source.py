@@ -11,6 +11,7 @@ import pytest
 
 from musetalk.audio.source import AudioSource
 from musetalk.errors import InputError
+from musetalk.video.writer import VideoWriter
 
 
 def encode(
@@ -183,3 +184,11 @@ def test_files_that_hold_no_sound(tmp_path):
         with pytest.raises(InputError, match=message) as caught:
             AudioSource.open(path)
         assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize("samples", [16000, 16001, 20479, 20480, 20481])
+def test_what_aac_fills_up_is_left_out(tmp_path, samples):
+    sound = AudioSource.from_array(np.full(samples, 0.1, np.float32), 16000)
+    with VideoWriter(tmp_path / "clip.mp4", 16, 16, Fraction(16000, samples), audio=sound) as writer:
+        writer.write(np.zeros((1, 16, 16, 3), np.uint8))
+    assert sum(block.shape[1] for block in AudioSource.open(tmp_path / "clip.mp4").blocks()) == samples
