@@ -117,7 +117,7 @@ class _FileAudio(AudioSource):
                         yield frame
 
     def _timed_frames(self) -> Iterator[tuple[av.AudioFrame, int]]:
-        """Frames and how many of their samples count: codecs fill up the last frame, the container knows by how much."""
+        """Frames and how many of their samples count: codecs fill up the last one, the container knows by how much."""
         previous: av.AudioFrame | None = None
         for frame in self._frames():
             if previous is not None:

@@ -51,9 +51,9 @@ class Checkpoint:
         may be replaced or deleted. Raises ModelFileError when the file changed since it was examined.
         """
         with torch.device("meta"):
-            network = make_network(self.kind, self.config, operations)
+            network = make_network(self.kind, self.config, operations).requires_grad_(False)
         network.load_state_dict(self.read(device, dtype), strict=True, assign=True)
-        return network.requires_grad_(False).eval()
+        return network.eval()
 
     def read(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """The weights by our names, as `build` uses them, copied out of the file."""
