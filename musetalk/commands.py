@@ -27,9 +27,9 @@ def lipsync(args: argparse.Namespace) -> Result:
         from .batch import run_tasks
 
         return run_tasks(args)
-    from .audio.source import AudioSource
     from .avatar_file import load_avatar
     from .pipeline import lipsync as run
+    from .pipeline import open_sound
     from .video.writer import VideoWriter
 
     # Whatever can be wrong with the inputs is found before gigabytes of weights are read.
@@ -43,7 +43,7 @@ def lipsync(args: argparse.Namespace) -> Result:
         else:
             video = stack.enter_context(open_frames(args, args.video))
             options = footage_options(args)
-        audio = None if args.audio is None else AudioSource.open(args.audio)
+        audio = open_sound(args.audio, video if args.avatar is None else video.frames)
         models = load_models(args)
         if args.avatar is None:
             options["profile"] = profile_of(args, models)

@@ -101,7 +101,7 @@ def lipsync(
             check_avatar(models, avatar)
         profile = avatar.profile if avatar is not None else profile or Profile.for_version(models.version)
         frames = avatar.frames if avatar is not None else _open_frames(stack, video, fps, profile.parity)
-        sound = _open_sound(audio, frames)
+        sound = open_sound(audio, frames)
         _refuse_own_input(output, frames, sound)
         started = time.perf_counter()
         windows = open_windows(
@@ -178,7 +178,8 @@ def _open_frames(stack: ExitStack, video: Any, fps: Fraction | float | None, par
     return stack.enter_context(FrameSource.open(video, None if fps is None else exact_fps(fps), parity=parity))
 
 
-def _open_sound(audio: Any, frames: FrameSource) -> AudioSource:
+def open_sound(audio: Any, frames: FrameSource) -> AudioSource:
+    """The driving sound: an AudioSource as it is, a path opened, None for the footage's own. Raises InputError."""
     if isinstance(audio, AudioSource):
         return audio
     if audio is not None:

@@ -125,6 +125,13 @@ def test_inputs_are_checked_before_weights_are_looked_for(clip, tmp_path, out, c
     assert "nowhere.mp4" in capsys.readouterr().err
 
 
+def test_missing_sound_is_found_before_weights_are_looked_for(tmp_path, portrait, out, capsys):
+    Image.fromarray(portrait).save(tmp_path / "face.png")
+    arguments = ["lipsync", "--video", tmp_path / "face.png", "--output", out, "--models", tmp_path / "nothing"]
+    assert main([str(argument) for argument in arguments]) == 2
+    assert "face.png has no sound" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["missing/result.mp4", "file.txt/result.mp4", "result.txt", "."])
 def test_unusable_targets(mesh_models, clip, tmp_path, name):
     (tmp_path / "file.txt").touch()
