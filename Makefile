@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test lint clean
 
 demo: $(READY)
-	$(BIN)/python examples/demo.py
+	$(BIN)/python demo/demo.py
 
 test: $(READY)
 	$(BIN)/python -m pytest

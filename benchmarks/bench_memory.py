@@ -31,7 +31,7 @@ def make_clip(seconds: int, width: int, height: int) -> Path:
     path = BUILD / f"{seconds}s_{width}x{height}.mp4"
     if path.exists():
         return path
-    face = np.asarray(Image.open(ROOT / "examples" / "astronaut.png").convert("RGB").resize((height // 2, height // 2)))
+    face = np.asarray(Image.open(ROOT / "demo" / "astronaut.png").convert("RGB").resize((height // 2, height // 2)))
     ramp = np.linspace(40, 200, width).astype(np.uint8)
     background = np.broadcast_to(ramp[None, :, None], (height, width, 3))
     samples = np.random.default_rng(0).normal(0, 0.1, 16000 * seconds).astype(np.float32)

@@ -51,12 +51,12 @@ class Work:
 def make_work(models: musetalk.Models, width: int, height: int, batch: int) -> Work:
     """The bundled portrait, enlarged so that its face is about a third of the frame's height, and the bundled voice."""
     side = round(height * 1.4)
-    with Image.open(ROOT / "examples" / "astronaut.png") as image:
+    with Image.open(ROOT / "demo" / "astronaut.png") as image:
         portrait = image.convert("RGB").resize((side, side))
     picture = Image.new("RGB", (width, height))
     picture.paste(portrait, (width // 2 - round(side * 0.44), 0))
     avatar = musetalk.prepare_avatar(models, np.asarray(picture)[None])
-    sound = AudioSource.open(ROOT / "examples" / "speech.wav")
+    sound = AudioSource.open(ROOT / "demo" / "speech.wav")
     waveform = np.concatenate(list(sound.blocks()), axis=1)
     windows = musetalk.audio_features(models, waveform, sound.sample_rate)[20 : 20 + batch]
     return Work(avatar, avatar.latents.expand(batch, -1, -1, -1), windows, avatar.frames[0], avatar.masks[0].box)

@@ -74,14 +74,14 @@ def portrait_golden() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def portrait() -> np.ndarray:
     """A public-domain portrait, one face, uint8 RGB ``[320, 384, 3]``."""
-    with Image.open(ROOT / "examples" / "astronaut.png") as image:
+    with Image.open(ROOT / "demo" / "astronaut.png") as image:
         return np.asarray(image.convert("RGB"))[:320, 40:424].copy()
 
 
 @pytest.fixture(scope="session")
 def speech() -> Path:
     """A synthetic voice, 3.2 s, 22,050 Hz, mono."""
-    return ROOT / "examples" / "speech.wav"
+    return ROOT / "demo" / "speech.wav"
 
 
 @pytest.fixture(scope="session")

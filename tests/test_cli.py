@@ -162,13 +162,13 @@ def test_ctrl_c_leaves_nothing_behind(tiny_models_dir, clip, tmp_path):
 
     long_clip = tmp_path / "long.mkv"
     samples = np.random.default_rng(0).normal(0, 0.1, 16000 * 600).astype(np.float32)
-    frame = np.asarray(Image.open(ROOT / "examples" / "astronaut.png").convert("RGB"))
+    frame = np.asarray(Image.open(ROOT / "demo" / "astronaut.png").convert("RGB"))
     sound = AudioSource.from_array(samples, 16000)
     with VideoWriter(long_clip, 512, 512, Fraction(1), audio=sound, audio_duration=Fraction(600)) as writer:
         writer.write(frame[None])
     folder = tmp_path / "results"
     folder.mkdir()
-    arguments = ["lipsync", "--video", ROOT / "examples" / "astronaut.png", "--audio", long_clip]
+    arguments = ["lipsync", "--video", ROOT / "demo" / "astronaut.png", "--audio", long_clip]
     arguments += ["--output", folder / "out.mp4", "--models", tiny_models_dir, "--device", "cpu"]
     job = subprocess.Popen(
         [sys.executable, "-m", "musetalk", *map(str, arguments)], cwd=ROOT, stderr=subprocess.PIPE, env=os.environ

@@ -10,7 +10,7 @@ import musetalk
 from musetalk.terminal import TerminalProgress
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = ROOT / "examples"
+HERE = Path(__file__).resolve().parent
 BUILD = ROOT / "build" / "demo"
 
 
@@ -24,8 +24,8 @@ def main() -> None:
     with TerminalProgress(quiet=False) as progress:
         report = musetalk.lipsync(
             models,
-            EXAMPLES / "astronaut.png",
-            EXAMPLES / "speech.wav",
+            HERE / "astronaut.png",
+            HERE / "speech.wav",
             output,
             overwrite=True,
             progress=progress,

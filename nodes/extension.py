@@ -1,0 +1,43 @@
+"""The pack as ComfyUI sees it."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import replacements
+from .audio import AudioFeatures
+from .avatar_files import LoadAvatar, SaveAvatar
+from .host import folders
+from .loaders import LoadModels
+from .paste_back import DecodePasteBack, PasteBack
+from .prepare import PrepareAvatar
+from .sampling import Inpaint
+from .tune import Tune
+from .video import LipSyncVideo
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadModels,
+    PrepareAvatar,
+    AudioFeatures,
+    Inpaint,
+    DecodePasteBack,
+    PasteBack,
+    SaveAvatar,
+    LoadAvatar,
+    LipSyncVideo,
+    Tune,
+]
+
+
+class MuseTalkExtension(ComfyExtension):
+    """Its nodes, and what they replace."""
+
+    def __init__(self) -> None:
+        folders.register()  # schemas list what is in them
+
+    async def on_load(self) -> None:
+        # Releases before 0.14 never call this; they have no replacements either.
+        await replacements.register(NODES)
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

@@ -1,0 +1,1 @@
+"""Everything that speaks to ComfyUI's own machinery: its folders, its model manager, its progress and its videos."""

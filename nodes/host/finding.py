@@ -1,0 +1,134 @@
+"""Which files to load: those the user chose, and for the rest the first that fit."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...musetalk.errors import ModelFileError
+from ...musetalk.models.checkpoints import Checkpoint, examine
+from ...musetalk.models.download import download as fetch
+from ...musetalk.models.layout import FoundModels, missing_models, search_models, version_of
+from ...musetalk.models.signatures import Kind
+from ...musetalk.profile import Version
+from . import folders
+from .progress import Interrupted, Progress
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+NONE = "none"
+# What the names of well-known files and folders say; a file that says nothing is offered everywhere.
+_HINTS = {
+    "vae": re.compile(r"vae", re.IGNORECASE),
+    "audio_encoder": re.compile(r"whisper", re.IGNORECASE),
+    "face_parser": re.compile(r"face-?pars|79999_iter|bisenet", re.IGNORECASE),
+    "unet": re.compile(r"unet|^musetalk(V15)?[/\\]", re.IGNORECASE),
+}
+_NEVER = re.compile(r"dwpose|dw-ll|syncnet|s3fd|resnet18", re.IGNORECASE)
+# ComfyUI's own folders that may hold one of ours, and what it is called there.
+_CORE = {
+    "vae": ("vae", re.compile(r"vae-ft-mse", re.IGNORECASE)),
+    "audio_encoder": ("audio_encoders", re.compile(r"whisper.*tiny|tiny.*whisper", re.IGNORECASE)),
+}
+
+
+def plausible(files: Sequence[str], kind: str) -> list[str]:
+    """The files whose names do not say that they are something else."""
+    offered = []
+    for name in files:
+        hinted = [other for other, hint in _HINTS.items() if hint.search(name)]
+        if not _NEVER.search(name) and (not hinted or hinted[0] == kind):
+            offered.append(name)
+    return offered
+
+
+def find(chosen: Mapping[str, str], version: str, *, download: bool) -> FoundModels:
+    """Find and examine every file, before any weight is read.
+
+    chosen: by kind, a name from `folders.model_files`, ``auto``, or ``none`` for the face parser. download: fetch what
+    ``auto`` does not find. Raises ModelFileError for a chosen file that is something else, and for missing ones.
+    """
+    found = _find(chosen, version)
+    if found.missing and download:
+        _download(version)
+        found = _find(chosen, version)
+    if found.missing:
+        searched = [folders.download_folder(), *(path for path, _ in folders.model_roots())]
+        hint = "or switch on download in Load MuseTalk Models"
+        raise ModelFileError(f"{missing_models(found, list(dict.fromkeys(searched)), version)}, {hint}")
+    return found
+
+
+def fingerprint() -> Any:
+    """Changes when a weight file comes, goes or changes."""
+    facts = []
+    for name in folders.model_files():
+        status = folders.model_path(name).stat()
+        facts.append((name, status.st_mtime_ns, status.st_size))
+    return str(facts)
+
+
+def _find(chosen: Mapping[str, str], version: str) -> FoundModels:
+    checkpoints: dict[Kind, Checkpoint] = {}
+    problems: dict[Path, str] = {}
+    actual: Version | None = None
+    for kind, name in chosen.items():
+        if name not in (AUTO, NONE):
+            checkpoints[kind] = examine(folders.model_path(name), kind)  # type: ignore[index, arg-type]
+    if "unet" in checkpoints:
+        actual = _version_of(checkpoints["unet"], version)
+    open_kinds = [kind for kind, name in chosen.items() if name == AUTO]
+    for root, by_signature in folders.model_roots() if open_kinds else ():
+        here = search_models(root, version, by_signature=by_signature)
+        problems.update(here.problems)
+        for kind in open_kinds:
+            if kind in here.checkpoints and kind not in checkpoints:
+                checkpoints[kind] = here.checkpoints[kind]  # type: ignore[index]
+                actual = here.version if kind == "unet" else actual
+    for kind in open_kinds:
+        if kind in _CORE and kind not in checkpoints:
+            found = _in_core_folder(kind, problems)
+            if found is not None:
+                checkpoints[kind] = found  # type: ignore[index]
+    fallback: Version = "v1" if version == "v1" else "v15"
+    return FoundModels(actual or fallback, checkpoints, problems)
+
+
+def _version_of(unet: Checkpoint, version: str) -> Version:
+    """What the user says, else what the file says, else v1.5."""
+    if version != AUTO:
+        return "v1" if version == "v1" else "v15"
+    root = next((path for path, _ in folders.model_roots() if unet.path.is_relative_to(path)), unet.path.parent)
+    claim = version_of(unet, root)
+    if claim is None:
+        logger.warning(
+            "%s does not say which MuseTalk version it is: taken as v15; choose version v1 if it is", unet.path
+        )
+    return claim or "v15"
+
+
+def _in_core_folder(kind: str, problems: dict[Path, str]) -> Checkpoint | None:
+    folder, named = _CORE[kind]
+    for path in folders.core_files(folder):
+        if named.search(path.name):
+            try:
+                return examine(path, kind)  # type: ignore[arg-type]
+            except ModelFileError as error:
+                problems[path] = str(error)
+    return None
+
+
+def _download(version: str) -> None:
+    progress = Progress()
+    wanted = "v15" if version == AUTO else version
+    try:
+        fetch(folders.download_folder(), wanted, progress=progress.stage, notice=logger.info)
+    except ModelFileError as error:
+        # Where interrupts are ordinary exceptions, the transfer reports them as failures.
+        if isinstance(error.__cause__, Interrupted):
+            raise error.__cause__ from None
+        raise

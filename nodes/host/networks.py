@@ -1,0 +1,165 @@
+"""Networks under ComfyUI's memory management: one ModelPatcher each, shared by all who load the same file."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import torch
+
+from ...musetalk.errors import ModelFileError
+from ...musetalk.models.architecture import make_network
+from ...musetalk.models.checkpoints import Checkpoint
+from ...musetalk.models.load import DTYPES, arrange_for_cpu
+from ...musetalk.models.vae import VAEConfig
+from ...musetalk.profile import Version
+
+logger = logging.getLogger(__name__)
+
+DTYPE_CHOICES = ("auto", "fp32", "bf16", "fp16")
+_VAE_GROUPS = 32  # fixed in ComfyUI's own VAE
+_HALF_FIRST = [torch.float16, torch.bfloat16, torch.float32]
+_loaded: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
+
+
+class ManagedModel:
+    """One network that ComfyUI's manager moves, streams and unloads.
+
+    patcher: its ModelPatcher. network: the engine's module; use it only while it is loaded. dtype: of the weights.
+    compute_dtype: of the inputs; another one where the device cannot compute in ``dtype``.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, compute_dtype: torch.dtype) -> None:
+        self.path = checkpoint.path
+        self.dtype = dtype
+        self.compute_dtype = compute_dtype
+        # The face parser's layers are plain ones: no release of ComfyUI under 0.20 has a BatchNorm that streams.
+        self.network = checkpoint.build(mm.unet_offload_device(), dtype, comfy.ops.manual_cast)
+        device = mm.get_torch_device()
+        if device.type == "cpu":
+            arrange_for_cpu(self.network, dtype)
+        # Looked up now: with dynamic memory ComfyUI replaces the class when it starts.
+        patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+        self.patcher = patcher(self.network, load_device=device, offload_device=mm.unet_offload_device())
+        if hasattr(mm, "archive_model_dtypes"):
+            mm.archive_model_dtypes(self.network)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.patcher.load_device
+
+
+@dataclass(frozen=True)
+class MuseTalkModel:
+    """What a MUSETALK_MODEL socket carries: the UNet and the version its weights belong to."""
+
+    unet: ManagedModel
+    version: Version
+
+    @property
+    def patcher(self) -> Any:
+        """For ComfyUI, which frees outputs that hold models first."""
+        return self.unet.patcher
+
+
+@dataclass(frozen=True)
+class FaceModels:
+    """What a MUSETALK_FACE_MODELS socket carries: the face parser, if there is one; the face mesh is built in.
+
+    version: of the models it was loaded with.
+    """
+
+    parser: ManagedModel | None
+    version: Version
+
+    @property
+    def patcher(self) -> Any:
+        return None if self.parser is None else self.parser.patcher
+
+
+def load_network(checkpoint: Checkpoint, dtype: str) -> ManagedModel:
+    """The network of a file, shared with every other loader of that file in that precision.
+
+    dtype: one of ``DTYPE_CHOICES``; ``auto`` leaves it to ComfyUI and its command line.
+    """
+    weights, compute = _dtypes(checkpoint, dtype)
+
+    def make() -> ManagedModel:
+        logger.info("loading %s", checkpoint.path)
+        return ManagedModel(checkpoint, weights, compute)
+
+    return _shared(checkpoint.path, weights, make)
+
+
+def load_vae(checkpoint: Checkpoint, dtype: str) -> Any:
+    """A core VAE made from a diffusers or single-file autoencoder, shared like `load_network`'s.
+
+    ``auto`` prefers fp16 to ComfyUI's bf16, which costs this VAE visible detail.
+    """
+    wanted = mm.vae_dtype(mm.vae_device(), [torch.float16]) if dtype == "auto" else DTYPES[dtype]
+
+    def make() -> Any:
+        logger.info("loading %s", checkpoint.path)
+        return comfy.sd.VAE(sd=checkpoint.read(dtype=wanted), config=_vae_config(checkpoint), dtype=wanted)
+
+    return _shared(checkpoint.path, wanted, make)
+
+
+def _shared(path: Path, dtype: torch.dtype, make: Any) -> Any:
+    facts = path.stat()
+    key = (str(path.resolve()), facts.st_mtime_ns, facts.st_size, dtype)
+    found = _loaded.get(key)
+    if found is None:
+        found = _loaded[key] = make()
+    return found
+
+
+def _dtypes(checkpoint: Checkpoint, wanted: str) -> tuple[torch.dtype, torch.dtype]:
+    """Of the weights, and of the computation."""
+    device = mm.get_torch_device()
+    if checkpoint.kind == "face_parser":  # its argmax draws the mask
+        return torch.float32, torch.float32
+    if wanted != "auto":
+        return DTYPES[wanted], DTYPES[wanted]
+    with torch.device("meta"):
+        network = make_network(checkpoint.kind, checkpoint.config)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    weights = mm.unet_dtype(device=device, model_params=parameters, supported_dtypes=_HALF_FIRST)
+    if weights not in _HALF_FIRST:  # --fp8... is for larger models than these
+        weights = torch.float16
+    return weights, mm.unet_manual_cast(weights, device, _HALF_FIRST) or weights
+
+
+def _vae_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """ComfyUI's description of an autoencoder of another size; None for Stable Diffusion's own."""
+    config = checkpoint.config
+    assert isinstance(config, VAEConfig)
+    if config == VAEConfig():
+        return None
+    widths = config.block_out_channels
+    if config.norm_num_groups != _VAE_GROUPS or any(width % widths[0] for width in widths):
+        raise ModelFileError(
+            f"{checkpoint.path}: an autoencoder with {config.norm_num_groups} normalisation groups and the widths "
+            f"{list(widths)}; ComfyUI's VAE has {_VAE_GROUPS} groups and whole multiples of the first width"
+        )
+    sizes = {
+        "double_z": True,
+        "z_channels": config.latent_channels,
+        "resolution": 256,
+        "in_channels": config.in_channels,
+        "out_ch": config.out_channels,
+        "ch": widths[0],
+        "ch_mult": [width // widths[0] for width in widths],
+        "num_res_blocks": config.layers_per_block,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+    return {"params": {"ddconfig": sizes, "embed_dim": config.latent_channels}}

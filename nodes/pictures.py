@@ -1,0 +1,93 @@
+"""Tensors of ComfyUI to arrays of the engine and back; nothing here needs ComfyUI."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+
+from ..musetalk.avatar import Avatar
+from ..musetalk.errors import InputError
+from ..musetalk.face.masks import PasteMask
+
+_GREEN = (80, 220, 100)
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """An IMAGE, float ``[B, H, W, C]`` in 0..1, to uint8 RGB ``[B, H, W, 3]``.
+
+    One picture at a time, so that the float copy stays small. Raises InputError for other shapes.
+    """
+    if images.ndim != 4 or images.shape[-1] < 3 or 0 in images.shape:
+        raise InputError(f"the image input is {list(images.shape)}; connect RGB pictures [B, H, W, 3]")
+    pixels = np.empty((*images.shape[:3], 3), np.uint8)
+    for place, image in enumerate(images):
+        pixels[place] = (image[..., :3].float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return pixels
+
+
+def fill(target: torch.Tensor, start: int, pixels: np.ndarray) -> None:
+    """Write uint8 pictures or masks into rows ``start...`` of an IMAGE or MASK as 0..1."""
+    part = torch.from_numpy(pixels).to(target.device)
+    target[start : start + len(pixels)] = part.to(torch.float32).div(255).to(target.dtype)
+
+
+def full_mask(mask: PasteMask | None, size: tuple[int, int]) -> np.ndarray:
+    """A paste mask over its whole frame, uint8 ``[H, W]``; zeros without a face. size: width, height."""
+    full = np.zeros((size[1], size[0]), np.uint8)
+    if mask is not None:
+        x0, y0, x1, y1 = mask.region
+        full[y0:y1, x0:x1] = mask.alpha
+    return full
+
+
+def limit_masks(avatar: Avatar, allowed: torch.Tensor) -> Avatar:
+    """The avatar with its paste masks limited to where a MASK is white.
+
+    allowed: float ``[B, H, W]`` or ``[H, W]`` in 0..1, one for all frames or one per frame; another size is stretched.
+    Raises InputError for another number of masks.
+    """
+    planes = allowed[None] if allowed.ndim == 2 else allowed
+    if planes.ndim != 3 or len(planes) not in (1, len(avatar.frames)):
+        raise InputError(
+            f"the mask input is {list(allowed.shape)} for {len(avatar.frames)} frames; "
+            "connect one mask, or one per frame"
+        )
+    masks = list(avatar.masks)
+    for index in np.flatnonzero(avatar.track.valid):
+        plane = planes[index if len(planes) > 1 else 0].float().cpu().numpy()
+        if plane.shape[::-1] != avatar.frames.size:
+            plane = cv2.resize(plane, avatar.frames.size, interpolation=cv2.INTER_LINEAR)
+        row = int(avatar.rows[index])
+        masks[row] = _limited(masks[row], plane, avatar.frames.size)
+    return replace(avatar, masks=tuple(masks))
+
+
+def _limited(mask: PasteMask, plane: np.ndarray, size: tuple[int, int]) -> PasteMask:
+    alpha = np.rint(full_mask(mask, size) * plane.clip(0, 1)).astype(np.uint8)
+    x0, y0, x1, y1 = mask.crop_box
+    soft = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, size[0]), min(y1, size[1])
+    soft[top - y0 : bottom - y0, left - x0 : right - x0] = alpha[top:bottom, left:right]
+    return PasteMask.from_soft_mask(soft, mask.box, mask.crop_box, size)
+
+
+def draw_boxes(avatar: Avatar, most: int, longest_side: int) -> np.ndarray:
+    """Up to ``most`` frames, spread over the clip, with a frame round what will be redrawn: uint8 ``[n, h, w, 3]``."""
+    count = len(avatar.frames)
+    indices = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
+    scale = min(1.0, longest_side / max(avatar.frames.size))
+    pictures = []
+    for index in indices:
+        frame = avatar.frames[int(index)].copy()
+        mask = avatar.mask_of(int(index))
+        if mask is not None:
+            x0, y0, x1, y1 = mask.box
+            width = max(1, round(2 / scale))
+            cv2.rectangle(frame, (x0, y0), (x1 - 1, y1 - 1), _GREEN, width)
+        pictures.append(
+            cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+        )
+    return np.stack(pictures)

@@ -1,0 +1,197 @@
+"""A real ComfyUI server with this pack in it, one per session, and a small client.
+
+Where: ``COMFYUI_PATH`` and ``COMFYUI_PYTHON``; else the ComfyUI this folder is installed in; else ``~/comfy/ComfyUI``.
+Its Python is ``.venv`` inside it where there is one. ``COMFYUI_ARGS`` adds arguments to its command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT = 120
+PROMPT_TIMEOUT = 180
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished prompt: its history entry in terms of what tests ask."""
+
+    status: str
+    outputs: dict[str, Any]
+    cached: set[str]
+    messages: dict[str, dict[str, Any]]
+
+    @property
+    def error(self) -> str:
+        return self.messages["execution_error"]["exception_message"]
+
+
+class Client:
+    """Talks to one server. Paths are those of its own base folder."""
+
+    def __init__(self, address: str, base: Path) -> None:
+        self.address, self.base = address, base
+
+    def call(self, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            content = response.read()
+        return json.loads(content) if content else None
+
+    def queue(self, prompt: dict[str, Any]) -> str:
+        """Queue a prompt, which must be valid as a whole; returns its id."""
+        try:
+            answer = self.call("/prompt", {"prompt": prompt})
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
+        assert not answer.get("node_errors"), answer
+        return answer["prompt_id"]
+
+    def refused(self, prompt: dict[str, Any]) -> str:
+        """Queue a prompt that must be refused before anything runs; returns the reasons as text."""
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            self.call("/prompt", {"prompt": prompt})
+        return caught.value.read().decode()
+
+    def wait(self, prompt_id: str, timeout: float = PROMPT_TIMEOUT) -> Result:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            entry = self.call(f"/history/{prompt_id}").get(prompt_id)
+            if entry is not None:
+                messages = dict(entry["status"]["messages"])
+                cached = set(messages.get("execution_cached", {}).get("nodes", ()))
+                return Result(entry["status"]["status_str"], entry["outputs"], cached, messages)
+            time.sleep(0.05)
+        raise AssertionError(f"prompt {prompt_id} did not finish in {timeout} s")
+
+    def run(self, prompt: dict[str, Any]) -> Result:
+        """Run a prompt that must succeed."""
+        result = self.wait(self.queue(prompt))
+        assert result.status == "success", result.messages
+        return result
+
+    def fails(self, prompt: dict[str, Any]) -> str:
+        """Run a prompt that must stop with an error; returns its message."""
+        result = self.wait(self.queue(prompt))
+        assert result.status == "error", result
+        return result.error
+
+    def files(self, result: Result, node: str) -> list[Path]:
+        """The files an output node wrote."""
+        entries = next(value for value in result.outputs[node].values() if isinstance(value[0], dict))
+        return [self.base / entry["type"] / entry["subfolder"] / entry["filename"] for entry in entries]
+
+
+@pytest.fixture(scope="session")
+def comfy_root() -> Path:
+    given = os.environ.get("COMFYUI_PATH")
+    installed = ROOT.parent.parent if ROOT.parent.name == "custom_nodes" else None
+    for folder in (Path(given) if given else None, installed, Path.home() / "comfy" / "ComfyUI"):
+        if folder is not None and (folder / "main.py").is_file():
+            return folder
+    pytest.skip("NOT RUN: needs a ComfyUI; set COMFYUI_PATH (and COMFYUI_PYTHON) to one")
+
+
+@pytest.fixture(scope="session")
+def comfy_python(comfy_root: Path) -> str:
+    given = os.environ.get("COMFYUI_PYTHON")
+    candidates = [comfy_root / ".venv" / "bin" / "python", comfy_root / ".venv" / "Scripts" / "python.exe"]
+    python = given or next((str(path) for path in candidates if path.is_file()), sys.executable)
+    if subprocess.run([python, "-c", "import torch, aiohttp, av"], capture_output=True).returncode:
+        pytest.skip(f"NOT RUN: {python} lacks ComfyUI's requirements; set COMFYUI_PYTHON")
+    return python
+
+
+@pytest.fixture(scope="session")
+def core_models_dir(tiny_models_dir: Path, random_models: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny models with a VAE that ComfyUI's own VAE class can hold: 32 normalisation groups."""
+    folder = tmp_path_factory.mktemp("core_models") / "musetalk"
+    shutil.copytree(tiny_models_dir, folder)
+    config = random_models.VAEConfig(block_out_channels=(32, 32, 32, 32), layers_per_block=1, norm_num_groups=32)
+    weights = random_models.vae_weights(config, random_models.Draw("core/vae", 0))
+    random_models._write_json(folder / "sd-vae" / "config.json", random_models.vae_json(config))
+    random_models._write_weights(
+        folder / "sd-vae" / "diffusion_pytorch_model", random_models.old_attention_names(weights), ".bin", "pth"
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(
+    comfy_root: Path, comfy_python: str, core_models_dir: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
+    base = tmp_path_factory.mktemp("comfy")
+    for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
+        (base / name).mkdir()
+    (base / "custom_nodes" / "musetalk-studio").symlink_to(ROOT, target_is_directory=True)
+    shutil.copytree(core_models_dir, base / "models" / "musetalk")
+    shutil.copy(clip, base / "input" / "talk.mp4")
+    _write_voice(base / "input" / "voice.wav", seconds=0.8)
+    _write_voice(base / "input" / "long.wav", seconds=120)
+    port = _free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [comfy_python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
+    command += ["--base-directory", str(base), "--database-url", f"sqlite:///{base}/user/comfyui.db"]
+    command += ["--disable-auto-launch", *shlex.split(os.environ.get("COMFYUI_ARGS", ""))]
+    with (base / "comfy.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=comfy_root, stdout=log, stderr=log, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        )
+    try:
+        _wait_until_ready(process, address, base / "comfy.log")
+        yield Client(address, base)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{address}/system_stats", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"ComfyUI did not start:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _write_voice(path: Path, seconds: float) -> None:
+    time_axis = np.arange(int(seconds * 16000)) / 16000
+    samples = 0.3 * np.sin(2 * np.pi * 180 * time_axis) * np.sin(2 * np.pi * 4 * time_axis) ** 2
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())

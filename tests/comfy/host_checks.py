@@ -1,0 +1,132 @@
+"""Checks of nodes/host inside ComfyUI's own Python, without a server: run by test_host.py.
+
+python host_checks.py CHECK MODELS_DIR      (with ComfyUI's folder on PYTHONPATH)
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+MODELS = Path(sys.argv[1])
+sys.argv = ["main.py", "--cpu", *sys.argv[2:]]
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+import comfy.model_management as mm  # noqa: E402
+import torch  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def part(name: str) -> ModuleType:
+    if "pack" not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            "pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        )
+        assert spec is not None and spec.loader is not None
+        sys.modules["pack"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["pack"])
+    return importlib.import_module(f"pack.{name}")
+
+
+def checkpoints() -> Any:
+    return part("musetalk.models.layout").find_models(MODELS).checkpoints
+
+
+def same_file_is_one_network() -> None:
+    """Two loaders share a network for as long as one of them keeps it, and not across precisions."""
+    networks, files = part("nodes.host.networks"), checkpoints()
+    first = networks.load_network(files["unet"], "auto")
+    assert networks.load_network(files["unet"], "fp32") is first
+    assert networks.load_network(files["unet"], "bf16") is not first
+    vae = networks.load_vae(files["vae"], "auto")
+    assert networks.load_vae(files["vae"], "auto") is vae
+    del first, vae
+    gc.collect()
+    assert not networks._loaded
+
+
+def streamed_weights_compute_the_same() -> None:
+    """With no room for any layer, every one fetches its weights when it runs (--lowvram, --novram)."""
+    networks, running, files = part("nodes.host.networks"), part("nodes.host.running"), checkpoints()
+    inputs = torch.randn(2, 8, 32, 32), torch.randn(2, 50, 384)
+    mel = torch.randn(1, 80, 3000)
+    for kind, values in (("unet", inputs), ("audio_encoder", (mel,))):
+        whole, streamed = (networks.ManagedModel(files[kind], torch.float32, torch.float32) for _ in range(2))
+        mm.load_models_gpu([whole.patcher])
+        streamed.patcher.load(mm.get_torch_device(), lowvram_model_memory=1)
+        streaming = [layer for layer in streamed.network.modules() if hasattr(layer, "prev_comfy_cast_weights")]
+        assert len(streaming) > 10, kind
+        with torch.inference_mode():
+            assert torch.equal(running.Runner(whole)(*values), running.Runner(streamed)(*values)), kind
+
+
+def half_precision_weights_compute_where_the_device_can() -> None:
+    """Weights in fp16, computation in fp32: what a device without fp16 arithmetic is given."""
+    networks, running, files = part("nodes.host.networks"), part("nodes.host.running"), checkpoints()
+    model = networks.ManagedModel(files["unet"], torch.float16, torch.float32)
+    plain = files["unet"].build(dtype=torch.float32)
+    inputs = torch.randn(1, 8, 32, 32), torch.randn(1, 50, 384)
+    mm.load_models_gpu([model.patcher])
+    with torch.inference_mode():
+        made, expected = running.Runner(model)(*inputs), plain(*inputs)
+    assert made.dtype == torch.float32
+    assert (made - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def foreign_vaes_are_refused() -> None:
+    class Vae:
+        latent_channels = 16
+        downscale_ratio = 8
+        first_stage_model = torch.nn.Identity()
+
+    try:
+        part("nodes.host.running").check_vae(Vae())
+    except part("musetalk.errors").InputError as error:
+        assert "16 latent channels" in str(error)
+    else:
+        raise AssertionError("accepted")
+
+
+def core_vae_encodes_as_the_engines() -> None:
+    networks, running, files = part("nodes.host.networks"), part("nodes.host.running"), checkpoints()
+    core = running.CoreVAE(networks.load_vae(files["vae"], "fp32"))
+    own = files["vae"].build()
+    images = torch.rand(2, 3, 256, 256) * 2 - 1
+    with torch.inference_mode():
+        for made, expected in zip(core.encode(images), own.encode(images), strict=True):
+            assert (made - expected).abs().max() < 1e-3
+        latents = torch.randn(2, 4, 32, 32)
+        assert (core.decode(latents) - own.decode(latents)).abs().max() < 1e-3
+        assert core.newest is not None and core.newest.shape == (3, 256, 256)
+
+
+CHECKS = (
+    same_file_is_one_network,
+    streamed_weights_compute_the_same,
+    half_precision_weights_compute_where_the_device_can,
+    foreign_vaes_are_refused,
+    core_vae_encodes_as_the_engines,
+)
+
+
+def outcome(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except Exception:
+        return traceback.format_exc()
+    return None
+
+
+if __name__ == "__main__":
+    print(json.dumps({check.__name__: outcome(check) for check in CHECKS}))
