@@ -8,7 +8,6 @@ import { ShiftView } from "./lib/shift_view.js";
 import { ShiftWidget } from "./lib/shift_widget.js";
 
 const PREPARE_AVATAR = "MuseTalkPrepareAvatar";
-const LIP_SYNC_VIDEO = "MuseTalkLipSyncVideo";
 const WIDGET_NAME = "shift_line";
 /** Milliseconds within which the page has drawn a rebuilt graph. */
 const REBUILD_TIME = 200;
@@ -116,7 +115,7 @@ function restore(nodeOutputs) {
   for (const [key, output] of Object.entries(nodeOutputs ?? {})) {
     if (!Array.isArray(output?.musetalk_boxes)) continue;
     const node = nodeOfKey(key);
-    if (node && [PREPARE_AVATAR, LIP_SYNC_VIDEO].includes(node.comfyClass)) showOutput(node, output);
+    if (node?.comfyClass === PREPARE_AVATAR) showOutput(node, output);
   }
 }
 
@@ -126,10 +125,9 @@ app.registerExtension({
     guarded(loadStyle);
   },
   nodeCreated(node) {
-    if (![PREPARE_AVATAR, LIP_SYNC_VIDEO].includes(node.comfyClass)) return;
+    if (node.comfyClass !== PREPARE_AVATAR) return;
     after(node, "onExecuted", (output) => showOutput(node, output));
-    // The one-node path gets its view with its first pictures: before them it would only take room.
-    if (node.comfyClass === PREPARE_AVATAR) guarded(() => viewOf(node));
+    guarded(() => viewOf(node));
   },
   afterConfigureGraph() {
     guarded(() => restore(app.nodeOutputs));

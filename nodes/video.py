@@ -9,7 +9,7 @@ from comfy_api.latest import InputImpl, io
 from ..musetalk.avatar import Avatar
 from ..musetalk.pipeline import LipSyncReport, lipsync
 from .host.folders import scratch_file
-from .host.media import open_frames, open_sound
+from .host.media import open_frames, open_sound, own_sound
 from .host.networks import FaceModels, ManagedModel, MuseTalkModel
 from .host.progress import Progress
 from .host.running import engine_models
@@ -99,12 +99,12 @@ class LipSyncVideo(io.ComfyNode):
         **values: Any,
     ) -> io.NodeOutput:
         options: dict[str, Any] = {}
+        sound = own_sound(video) if audio is None else open_sound(audio)
         if not isinstance(video, Avatar):
             settings = read_settings(values, model.version)
             video = open_frames(video, settings.fps, parity=settings.profile.parity)
             options = {"profile": settings.profile, "select": settings.select}
             options.update(given_faces(settings, video.size, landmarks, boxes))
-        sound = None if audio is None else open_sound(audio)
         models = engine_models(
             model.version,
             model=model,

@@ -259,6 +259,14 @@ def _write_weights(stem: Path, weights: Weights, suffix: str, weight_format: str
         torch.save(weights, stem.with_suffix(suffix), _use_new_zipfile_serialization=zipped)
 
 
+def write_core_vae(models: Path, seed: int = 0) -> None:
+    """Put a tiny VAE into a models folder that ComfyUI's own VAE class can hold: 32 normalisation groups."""
+    config = VAEConfig(block_out_channels=(32, 32, 32, 32), layers_per_block=1, norm_num_groups=32)
+    weights = old_attention_names(vae_weights(config, Draw("core/vae", seed)))
+    _write_json(models / "sd-vae" / "config.json", vae_json(config))
+    _write_weights(models / "sd-vae" / "diffusion_pytorch_model", weights, ".bin", "pth")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="models folder to write")
@@ -266,6 +274,7 @@ def main() -> None:
     parser.add_argument("--version", choices=tuple(UNET_FILES), default="v15")
     parser.add_argument("--format", choices=("pth", "safetensors"), default="pth")
     parser.add_argument("--no-face-parser", action="store_true", help="masks are then drawn from the face mesh")
+    parser.add_argument("--core-vae", action="store_true", help="a tiny VAE that ComfyUI's own VAE class can hold")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     make_random_models(
@@ -276,6 +285,8 @@ def main() -> None:
         face_parser=not options.no_face_parser,
         seed=options.seed,
     )
+    if options.core_vae:
+        write_core_vae(options.out, options.seed)
 
 
 if __name__ == "__main__":

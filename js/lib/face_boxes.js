@@ -2,7 +2,7 @@
  * Geometry of the face boxes that an execution reports. Numbers are pixels of the source frame, y grows downward.
  *
  * @typedef {object} FaceBox
- * @property {string} filename    a plain picture of the frame, with `subfolder` and `type` as ComfyUI's /view takes them
+ * @property {string} filename    a plain picture of the frame; `subfolder` and `type` as ComfyUI's /view takes them
  * @property {number} width       of the source frame, as is `height`; the picture may be smaller
  * @property {number} frame       index of the source frame
  * @property {number[]} box       x0, y0, x1, y1: the part that is redrawn, extra margin included
@@ -23,9 +23,8 @@ export function parseBoxes(output) {
 
 function parseBox(entry) {
   const { filename, width, height, box } = entry ?? {};
-  const isUsable =
-    typeof filename === "string" && width > 0 && height > 0 && Array.isArray(box) && box.length === 4 && box.every(isNumber);
-  if (!isUsable || box[2] <= box[0] || box[3] <= box[1]) return null;
+  const isBox = Array.isArray(box) && box.length === 4 && box.every(isNumber) && box[2] > box[0] && box[3] > box[1];
+  if (typeof filename !== "string" || !(width > 0) || !(height > 0) || !isBox) return null;
   const margin = isNumber(entry.margin) ? Math.max(0, entry.margin) : 0;
   return {
     filename,

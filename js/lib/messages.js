@@ -14,9 +14,9 @@ const MESSAGES = {
     face: "Face only",
   },
   zh: {
-    empty: "先运行一次工作流:这里会显示人脸框,并可拖动横线来设置 bbox_shift。",
-    missing: "预览图已被清除,请重新运行工作流。",
-    slider: "中线(bbox_shift),越低嘴张得越大",
+    empty: "先运行一次工作流：这里会显示人脸框，并可拖动横线来设置 bbox_shift。",
+    missing: "预览图已被清除，请重新运行工作流。",
+    slider: "中线（bbox_shift），越低嘴张得越大",
     linked: "bbox_shift 由连线决定",
     shift: (value) => `偏移 ${value} 像素`,
     useful: (low, high) => `建议 ${low} 到 ${high}`,
@@ -29,7 +29,7 @@ const MESSAGES = {
   ja: {
     empty: "一度実行すると、ここに顔の枠と bbox_shift を決める線が表示されます。",
     missing: "プレビュー画像がありません。もう一度実行してください。",
-    slider: "中央線(bbox_shift)。下げるほど口が大きく開きます",
+    slider: "中央線（bbox_shift）。下げるほど口が大きく開きます",
     linked: "bbox_shift は接続された値を使います",
     shift: (value) => `シフト ${value} px`,
     useful: (low, high) => `目安 ${low} ～ ${high}`,

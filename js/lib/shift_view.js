@@ -27,8 +27,9 @@ function place(element, attributes) {
 /**
  * A frame with its face box, and a horizontal line that can be dragged or moved with the arrow keys.
  *
- * It is one SVG whose units are pixels of the source frame, so picture, box and pointer agree at any size and zoom, on the
- * canvas and in Vue nodes alike. It knows neither node nor graph: it shows what it is told and reports where the line goes.
+ * It is one SVG whose units are pixels of the source frame, so picture, box and pointer agree at any size and zoom, on
+ * the canvas and in Vue nodes alike. It knows neither node nor graph: it shows what it is told and reports where the
+ * line goes.
  */
 export class ShiftView {
   /** @type {HTMLElement} */
@@ -116,7 +117,8 @@ export class ShiftView {
     const next = button(text.next, "\u203a");
     const readout = html("output", "musetalk-shift-readout", bar);
     const whole = button(text.whole, text.whole);
-    this.#parts = { note, stage, bar, picture, box, mouth, limits, slider, lines, previous, frame, next, readout, whole };
+    const drawn = { stage, picture, box, mouth, limits, slider, lines };
+    this.#parts = { ...drawn, note, bar, previous, frame, next, readout, whole };
   }
 
   #listen(onLook) {
@@ -143,7 +145,8 @@ export class ShiftView {
     on(slider, "keyup", () => requestAnimationFrame(() => requestAnimationFrame(announce)));
     on(slider, "pointerdown", (event) => this.#onGrab(event));
     on(slider, "pointermove", (event) => this.#onDrag(event));
-    for (const type of ["pointerup", "pointercancel", "lostpointercapture"]) on(slider, type, () => (this.#drag = null));
+    const release = () => (this.#drag = null);
+    for (const type of ["pointerup", "pointercancel", "lostpointercapture"]) on(slider, type, release);
   }
 
   #step(by) {

@@ -9,7 +9,7 @@ from typing import Any
 import av
 import comfy.model_management as mm
 import torch
-from comfy_api.latest import InputImpl
+from comfy_api.latest import Input
 
 from ...musetalk.audio.features import exact_fps
 from ...musetalk.audio.source import AudioSource
@@ -22,20 +22,31 @@ DEFAULT_FPS = Fraction(25)
 
 
 def open_frames(frames: Any, fps: float = 0, *, parity: bool = False) -> FrameSource:
-    """An IMAGE or a VIDEO as a FrameSource; a video is read from its file as it is needed.
+    """An IMAGE or a VIDEO as a FrameSource; a video file is read as it is needed.
 
     fps: show it at this rate; 0 is the video's own, 25 for an IMAGE.
     """
     rate = exact_fps(fps) if fps else None
     if isinstance(frames, torch.Tensor):
         return FrameSource.from_array(to_uint8(frames), rate or DEFAULT_FPS)
+    if rate is None and _is_in_memory(frames):
+        parts = frames.get_components()
+        return FrameSource.from_array(to_uint8(parts.images), exact_fps(float(parts.frame_rate)))
     return FrameSource.open(video_file(frames), rate, parity=parity)
+
+
+def own_sound(video: Any) -> AudioSource | None:
+    """The sound of a VIDEO in memory; None for a silent one and for anything else, whose file the engine reads."""
+    if isinstance(video, Input.Video) and _is_in_memory(video):
+        audio = video.get_components().audio
+        return None if audio is None else open_sound(audio)
+    return None
 
 
 def video_file(video: Any) -> Path:
     """The file behind a VIDEO, or one written to ComfyUI's temp folder where there is none that shows the same."""
-    # A video made of pictures fails to tell its source in 0.3.64.
-    source = video.get_stream_source() if isinstance(video, InputImpl.VideoFromFile) else None
+    # A video in memory would first be encoded to memory, which 0.3.64 cannot.
+    source = None if _is_in_memory(video) else video.get_stream_source()
     if isinstance(source, str) and not _is_cut(video) and _size(source) == tuple(video.get_dimensions()):
         return Path(source)
     path = scratch_file(".mp4")
@@ -57,6 +68,11 @@ def empty_image(*shape: int) -> torch.Tensor:
     """Memory for an IMAGE or a MASK, where and in what precision ComfyUI keeps such results."""
     dtype = mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
     return torch.empty(shape, dtype=dtype, device=mm.intermediate_device())
+
+
+def _is_in_memory(video: Any) -> bool:
+    """Whether a VIDEO is made of tensors: such classes have no stream of their own."""
+    return type(video).get_stream_source is Input.Video.get_stream_source
 
 
 def _is_cut(video: Any) -> bool:

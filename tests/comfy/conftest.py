@@ -87,7 +87,7 @@ class Client:
     def run(self, prompt: dict[str, Any]) -> Result:
         """Run a prompt that must succeed."""
         result = self.wait(self.queue(prompt))
-        assert result.status == "success", result.messages
+        assert result.status == "success", result.messages.get("execution_error", result.messages)
         return result
 
     def fails(self, prompt: dict[str, Any]) -> str:
@@ -127,12 +127,7 @@ def core_models_dir(tiny_models_dir: Path, random_models: Any, tmp_path_factory:
     """The tiny models with a VAE that ComfyUI's own VAE class can hold: 32 normalisation groups."""
     folder = tmp_path_factory.mktemp("core_models") / "musetalk"
     shutil.copytree(tiny_models_dir, folder)
-    config = random_models.VAEConfig(block_out_channels=(32, 32, 32, 32), layers_per_block=1, norm_num_groups=32)
-    weights = random_models.vae_weights(config, random_models.Draw("core/vae", 0))
-    random_models._write_json(folder / "sd-vae" / "config.json", random_models.vae_json(config))
-    random_models._write_weights(
-        folder / "sd-vae" / "diffusion_pytorch_model", random_models.old_attention_names(weights), ".bin", "pth"
-    )
+    random_models.write_core_vae(folder)
     return folder
 
 

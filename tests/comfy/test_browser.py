@@ -1,7 +1,7 @@
 """The pack in ComfyUI's page, on the canvas and as Vue nodes: workflows open, the shift line sets ``bbox_shift``.
 
-Needs Node.js, a Chromium (``CHROMIUM``, else the one on the PATH) and the npm package playwright-core, whose folder is
-named by ``PLAYWRIGHT_CORE``: ``npm install --prefix DIR playwright-core`` puts it into DIR/node_modules/playwright-core.
+Needs Node.js, a Chromium (``CHROMIUM``, else the one on the PATH) and the npm package playwright-core, whose folder
+``PLAYWRIGHT_CORE`` names: ``npm install --prefix DIR playwright-core`` puts it into DIR/node_modules/playwright-core.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def browser() -> dict[str, str]:
     core = os.environ.get("PLAYWRIGHT_CORE", "")
     chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if shutil.which("node") is None or chromium is None or not (Path(core) / "index.mjs").is_file():
-        pytest.skip("NOT RUN: needs node, a Chromium (CHROMIUM) and playwright-core (PLAYWRIGHT_CORE); see test_browser.py")
+        pytest.skip(
+            "NOT RUN: needs node, a Chromium (CHROMIUM) and playwright-core (PLAYWRIGHT_CORE); see test_browser.py"
+        )
     return {**os.environ, "PLAYWRIGHT_CORE": core, "CHROMIUM": chromium}
 
 
@@ -141,5 +143,5 @@ def test_run_from_the_page_shows_the_face(seen: dict[str, Any]) -> None:
     run = seen["run"]
     assert run["shown"], "Prepare Avatar reported no face boxes (ui output musetalk_boxes)"
     assert run["size"] == [384, 320]
-    assert "(1/8)" in run["bar"] and f"+{seen['shift']} px" in run["readout"]
+    assert "(1/8)" in run["bar"] and f"+{seen['shift']} px" in run["bar"]
     assert run["errors"] == []

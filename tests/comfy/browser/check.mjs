@@ -1,7 +1,7 @@
 // Reads a request from stdin, does it in a browser, and writes what was seen to stdout; both are JSON.
 //   { url, vue, workflows: {name: graph}, box, run }
-// workflows: graphs to open. box: an entry of musetalk_boxes whose picture the server has. run: an API-format prompt with
-// one Prepare Avatar node, to be run from the page.
+// workflows: graphs to open. box: an entry of musetalk_boxes whose picture the server has. run: an API-format prompt
+// with one Prepare Avatar node, to be run from the page.
 import { text } from "node:stream/consumers";
 import { loadWorkflow, roundTrip, runPrompt, withPage } from "./page.mjs";
 import * as line from "./shift_line.mjs";

@@ -1,13 +1,13 @@
-// A headless Chromium with ComfyUI's page in it. Needs PLAYWRIGHT_CORE (folder of the npm package) and CHROMIUM (program).
+// A headless Chromium with ComfyUI's page in it. Needs the paths PLAYWRIGHT_CORE (npm package) and CHROMIUM (program).
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-// What ComfyUI's page says by itself on a fresh server without internet: files that a new user does not have yet, Comfy's
-// online services, and (frontend 1.49) a panel that asks for the graph before there is one.
+// What ComfyUI's page says by itself on a fresh server without internet: files that a new user does not have yet,
+// Comfy's online services, and (frontend 1.49) a panel that asks for the graph before there is one.
 const HARMLESS_URL = /user\.css|comfy\.templates\.json|\/userdata|comfy\.org|googletagmanager|sentry|posthog|firebase/i;
-const HARMLESS_TEXT = /ERR_INTERNET_DISCONNECTED|ERR_NAME_NOT_RESOLVED|ERR_PROXY_CONNECTION_FAILED|ERR_CONNECTION|firebase|graph accessed before init/i;
+const HARMLESS_TEXT = /ERR_(INTERNET|NAME|PROXY|CONNECTION)|firebase|graph accessed before init/i;
 
 const ARGS = [
   "--no-sandbox",
@@ -133,9 +133,11 @@ export async function runPrompt(page, prompt) {
   await page.evaluate(() => void window.app.queuePrompt(0, 1));
   await Promise.race([finished, page.waitForTimeout(90000)]);
   await settled(page, 1000);
-  const shown = (await picture.count()) > 0;
-  const size = shown ? await picture.evaluate((image) => fetch(image.href.baseVal).then((answer) => answer.blob())
-    .then(createImageBitmap).then(({ width, height }) => [width, height])) : null;
-  const text = async (selector) => (shown ? page.locator(selector).textContent() : null);
-  return { shown, size, bar: await text(".musetalk-shift-bar"), readout: await text(".musetalk-shift-readout") };
+  if ((await picture.count()) === 0) return { shown: false };
+  const size = await picture.evaluate(async (image) => {
+    const answer = await fetch(image.href.baseVal);
+    const { width, height } = await createImageBitmap(await answer.blob());
+    return [width, height];
+  });
+  return { shown: true, size, bar: await page.locator(".musetalk-shift-bar").textContent() };
 }
