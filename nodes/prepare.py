@@ -11,6 +11,7 @@ from ..musetalk.avatar import prepare_avatar
 from ..musetalk.face.boxes import shift_range
 from ..musetalk.face.sources import GivenLandmarks
 from ..musetalk.face.track import FaceTrack
+from .face_boxes import face_box_reports
 from .faces import box_rows, landmark_rows
 from .host.media import empty_image, open_frames
 from .host.networks import FaceModels
@@ -48,6 +49,8 @@ class PrepareAvatar(io.ComfyNode):
             description="Finds the face in every frame, encodes it and makes its paste mask: once per video, for any "
             "number of sounds.",
             search_aliases=["musetalk", "lip sync", "face detection", "talking head"],
+            # Face boxes reach the page also when nothing had to run again.
+            has_intermediate_output=True,
             inputs=[
                 io.MultiType.Input(
                     "frames",
@@ -110,7 +113,8 @@ class PrepareAvatar(io.ComfyNode):
         pictures = draw_boxes(avatar, _PREVIEWS, _PREVIEW_SIDE)
         preview = empty_image(*pictures.shape)
         fill(preview, 0, pictures)
-        return io.NodeOutput(avatar, preview, describe_range(avatar.track))
+        reports = face_box_reports(avatar, _PREVIEWS, _PREVIEW_SIDE)
+        return io.NodeOutput(avatar, preview, describe_range(avatar.track), ui={"musetalk_boxes": reports})
 
 
 def given_faces(settings: Settings, size: tuple[int, int], landmarks: Any, boxes: Any) -> dict[str, Any]:
