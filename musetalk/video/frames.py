@@ -19,7 +19,7 @@ from .color import ColorInfo
 from .rates import as_rate
 
 MAX_SIDE = 16384
-DEFAULT_CACHE_BYTES = 256 << 20
+DEFAULT_CACHE_BYTES = 128 << 20
 _HASH_CHUNK = 1 << 20
 
 
