@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,69 @@ def server(
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+@pytest.fixture(scope="session")
+def object_info(server: Client) -> dict[str, Any]:
+    return server.call("/object_info")
+
+
+class Graph:
+    """An API-format prompt: widgets that are not named get their defaults, as in the browser."""
+
+    def __init__(self, object_info: dict[str, Any]) -> None:
+        self.info, self.prompt = object_info, {}
+
+    def add(self, name: str, class_type: str, **inputs: Any) -> None:
+        defaults = {}
+        for key, (kind, *options) in self.info[class_type]["input"].get("required", {}).items():
+            settings = options[0] if options else {}
+            if "default" in settings:
+                defaults[key] = settings["default"]
+            elif kind == "COMBO" and settings.get("options"):
+                defaults[key] = settings["options"][0]
+            elif isinstance(kind, list) and kind:
+                defaults[key] = kind[0]
+        self.prompt[name] = {"class_type": class_type, "inputs": {**defaults, **inputs}}
+
+    def add_stages(self, frames: Any = ("footage", 0), **prepare: Any) -> None:
+        """Prepare, listen, inpaint, decode and paste, and save the frames."""
+        models = {"vae": ["models", 1], "face_models": ["models", 3]}
+        self.add("avatar", "MuseTalkPrepareAvatar", frames=list(frames), **models, **prepare)
+        sound = {"audio": ["voice", 0], "audio_encoder": ["models", 2], "avatar": ["avatar", 0]}
+        self.add("sound", "MuseTalkAudioFeatures", **sound)
+        self.add("unet", "MuseTalkInpaint", model=["models", 0], avatar=["avatar", 0], audio_features=["sound", 0])
+        self.add("decode", "MuseTalkDecodePasteBack", vae=["models", 1], avatar=["avatar", 0], latent=["unet", 0])
+        self.add("save_frames", "SaveImage", images=["decode", 0], filename_prefix="frames")
+
+    def add_lipsync(self, video: Any = ("footage", 0), audio: Any = ("voice", 0), **widgets: Any) -> None:
+        """The whole job in one node, and save the video."""
+        links = {"model": 0, "vae": 1, "audio_encoder": 2, "face_models": 3}
+        inputs: dict[str, Any] = {name: ["models", index] for name, index in links.items()}
+        if audio is not None:
+            inputs["audio"] = list(audio)
+        self.add("lipsync", "MuseTalkLipSyncVideo", video=list(video), **inputs, **widgets)
+        self.add("save_video", "SaveVideo", video=["lipsync", 0], filename_prefix="spoken", format="auto", codec="auto")
+        self.add("report", "PreviewAny", source=["lipsync", 1])
+
+
+@pytest.fixture(scope="session")
+def new_graph(object_info: dict[str, Any]) -> Callable[..., Graph]:
+    """Makes graphs with models, footage and voice. The face parser is of full size: half a second a frame."""
+
+    def make(face_parser: str = "none") -> Graph:
+        graph = Graph(object_info)
+        graph.add("models", "MuseTalkLoadModels", face_parser=face_parser)
+        graph.add("footage", "LoadVideo", file="talk.mp4")
+        graph.add("voice", "LoadAudio", audio="voice.wav")
+        return graph
+
+    return make
+
+
+@pytest.fixture
+def graph(new_graph: Callable[..., Graph]) -> Graph:
+    return new_graph()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:

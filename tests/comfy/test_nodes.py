@@ -42,65 +42,6 @@ NODES = (
 )
 
 
-@pytest.fixture(scope="module")
-def object_info(server: Any) -> dict[str, Any]:
-    return server.call("/object_info")
-
-
-class Graph:
-    """An API-format prompt: widgets that are not named get their defaults, as in the browser."""
-
-    def __init__(self, object_info: dict[str, Any]) -> None:
-        self.info, self.prompt = object_info, {}
-
-    def add(self, name: str, class_type: str, **inputs: Any) -> None:
-        defaults = {}
-        for key, (kind, *options) in self.info[class_type]["input"].get("required", {}).items():
-            settings = options[0] if options else {}
-            if "default" in settings:
-                defaults[key] = settings["default"]
-            elif kind == "COMBO" and settings.get("options"):
-                defaults[key] = settings["options"][0]
-            elif isinstance(kind, list) and kind:
-                defaults[key] = kind[0]
-        self.prompt[name] = {"class_type": class_type, "inputs": {**defaults, **inputs}}
-
-
-@pytest.fixture
-def graph(object_info: dict[str, Any]) -> Graph:
-    return new_graph(object_info)
-
-
-def new_graph(object_info: dict[str, Any], face_parser: str = "none") -> Graph:
-    """Models, footage and voice. The face parser has only its published size, half a second a frame here."""
-    graph = Graph(object_info)
-    graph.add("models", "MuseTalkLoadModels", face_parser=face_parser)
-    graph.add("footage", "LoadVideo", file="talk.mp4")
-    graph.add("voice", "LoadAudio", audio="voice.wav")
-    return graph
-
-
-def add_stages(graph: Graph, frames: Any = ("footage", 0), **prepare: Any) -> None:
-    """Prepare, listen, inpaint, decode and paste, each with its results saved."""
-    graph.add(
-        "avatar", "MuseTalkPrepareAvatar", frames=list(frames), vae=["models", 1], face_models=["models", 3], **prepare
-    )
-    graph.add("sound", "MuseTalkAudioFeatures", audio=["voice", 0], audio_encoder=["models", 2], avatar=["avatar", 0])
-    graph.add("unet", "MuseTalkInpaint", model=["models", 0], avatar=["avatar", 0], audio_features=["sound", 0])
-    graph.add("decode", "MuseTalkDecodePasteBack", vae=["models", 1], avatar=["avatar", 0], latent=["unet", 0])
-    graph.add("save_frames", "SaveImage", images=["decode", 0], filename_prefix="frames")
-
-
-def add_lipsync(graph: Graph, video: Any = ("footage", 0), audio: Any = ("voice", 0), **widgets: Any) -> None:
-    links = {"model": 0, "vae": 1, "audio_encoder": 2, "face_models": 3}
-    inputs: dict[str, Any] = {name: ["models", index] for name, index in links.items()}
-    if audio is not None:
-        inputs["audio"] = list(audio)
-    graph.add("lipsync", "MuseTalkLipSyncVideo", video=list(video), **inputs, **widgets)
-    graph.add("save_video", "SaveVideo", video=["lipsync", 0], filename_prefix="spoken", format="auto", codec="auto")
-    graph.add("report", "PreviewAny", source=["lipsync", 1])
-
-
 def read_pictures(paths: list[Path]) -> np.ndarray:
     pictures = []
     for path in paths:
@@ -125,9 +66,9 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(server: Any, object_info: dict[str, Any]) -> Run:
-    graph = new_graph(object_info, face_parser="auto")
-    add_stages(graph)
+def run(server: Any, new_graph: Any) -> Run:
+    graph = new_graph(face_parser="auto")
+    graph.add_stages()
     graph.add("save_latent", "SaveLatent", samples=["unet", 0], filename_prefix="latent")
     graph.add("save_faces", "SaveImage", images=["decode", 1], filename_prefix="faces")
     graph.add("mask_image", "MaskToImage", mask=["decode", 2])
@@ -219,8 +160,8 @@ def test_second_run_is_all_cached(run: Run, server: Any) -> None:
     assert server.run(run.prompt).cached == set(run.prompt)
 
 
-def test_loaded_avatar_gives_the_same_latents(run: Run, server: Any, graph: Graph) -> None:
-    add_stages(graph)
+def test_loaded_avatar_gives_the_same_latents(run: Run, server: Any, graph: Any) -> None:
+    graph.add_stages()
     graph.info = server.call("/object_info")
     assert run.texts["folder"] in graph.info["MuseTalkLoadAvatar"]["input"]["required"]["avatar"][1]["options"]
     graph.add("avatar", "MuseTalkLoadAvatar", avatar=run.texts["folder"])
@@ -229,28 +170,28 @@ def test_loaded_avatar_gives_the_same_latents(run: Run, server: Any, graph: Grap
     assert torch.equal(load_file(server.files(result, "save_latent")[0])["latent_tensor"], run.latents)
 
 
-def test_images_in_memory_and_a_video_give_the_same(run: Run, server: Any, graph: Graph) -> None:
+def test_images_in_memory_and_a_video_give_the_same(run: Run, server: Any, graph: Any) -> None:
     graph.add("models", "MuseTalkLoadModels")
     graph.add("parts", "GetVideoComponents", video=["footage", 0])
-    add_stages(graph, frames=("parts", 0))
+    graph.add_stages(frames=("parts", 0))
     frames = read_pictures(server.files(server.run(graph.prompt), "save_frames"))
     # ComfyUI and the engine turn YUV into RGB a little differently.
     assert frames.shape == run.frames.shape
     assert np.abs(frames.astype(int) - run.frames).mean() < 3
 
 
-def test_black_mask_keeps_the_footage(run: Run, server: Any, graph: Graph) -> None:
+def test_black_mask_keeps_the_footage(run: Run, server: Any, graph: Any) -> None:
     graph.add("nothing", "SolidMask", value=0.0, width=64, height=64)
-    add_stages(graph, mask=["nothing", 0])
+    graph.add_stages(mask=["nothing", 0])
     frames = read_pictures(server.files(server.run(graph.prompt), "save_frames"))
     assert np.array_equal(frames, run.avatar.frames.read(source_indices(0, FRAMES, len(run.avatar.frames))))
 
 
-def test_bounding_box_of_another_node(server: Any, graph: Graph) -> None:
+def test_bounding_box_of_another_node(server: Any, graph: Any) -> None:
     if "PrimitiveBoundingBox" not in graph.info:
         pytest.skip("this ComfyUI has no node that makes a BOUNDING_BOX")
     graph.add("box", "PrimitiveBoundingBox", x=100, y=90, width=120, height=150)
-    add_stages(graph, boxes=["box", 0], extra_margin=0)
+    graph.add_stages(boxes=["box", 0], extra_margin=0)
     graph.add("save_avatar", "MuseTalkSaveAvatar", avatar=["avatar", 0], filename_prefix="boxed/given")
     server.run(graph.prompt)
     avatar = load_avatar(server.base / "output" / "musetalk" / "avatars" / "boxed" / "given_00001_")
@@ -266,8 +207,8 @@ def check_video(path: Path, frames: int) -> np.ndarray:
         return source[:]
 
 
-def test_lip_sync_video_is_the_engines(server: Any, graph: Graph, engine: Any, clip: Path, tmp_path: Path) -> None:
-    add_lipsync(graph)
+def test_lip_sync_video_is_the_engines(server: Any, graph: Any, engine: Any, clip: Path, tmp_path: Path) -> None:
+    graph.add_lipsync()
     result = server.run(graph.prompt)
     frames = check_video(server.files(result, "save_video")[0], FRAMES)
     without_parser = replace(engine, face_parser=None)
@@ -277,41 +218,41 @@ def test_lip_sync_video_is_the_engines(server: Any, graph: Graph, engine: Any, c
     assert f"{FRAMES} frames of {SIZE[0]}x{SIZE[1]} at 25 fps" in result.outputs["report"]["text"][0]
 
 
-def test_lip_sync_with_the_videos_own_sound(server: Any, graph: Graph) -> None:
-    add_lipsync(graph, audio=None)
+def test_lip_sync_with_the_videos_own_sound(server: Any, graph: Any) -> None:
+    graph.add_lipsync(audio=None)
     check_video(server.files(server.run(graph.prompt), "save_video")[0], 12)
 
 
-def test_lip_sync_of_a_video_that_is_no_file(server: Any, graph: Graph) -> None:
+def test_lip_sync_of_a_video_that_is_no_file(server: Any, graph: Any) -> None:
     graph.add("parts", "GetVideoComponents", video=["footage", 0])
     graph.add("made", "CreateVideo", images=["parts", 0], audio=["parts", 1], fps=25.0)
-    add_lipsync(graph, video=("made", 0), audio=None)
+    graph.add_lipsync(video=("made", 0), audio=None)
     check_video(server.files(server.run(graph.prompt), "save_video")[0], 12)
 
 
-def test_lip_sync_of_a_trimmed_video(server: Any, graph: Graph) -> None:
+def test_lip_sync_of_a_trimmed_video(server: Any, graph: Any) -> None:
     if "Video Slice" not in graph.info:
         pytest.skip("this ComfyUI has no node that trims a video")
     graph.add("cut", "Video Slice", video=["footage", 0], start_time=0.08, duration=0.24)
-    add_lipsync(graph, video=("cut", 0), loop="cut")
+    graph.add_lipsync(video=("cut", 0), loop="cut")
     check_video(server.files(server.run(graph.prompt), "save_video")[0], 6)
 
 
-def test_lip_sync_of_a_still(server: Any, graph: Graph) -> None:
+def test_lip_sync_of_a_still(server: Any, graph: Any) -> None:
     graph.add("parts", "GetVideoComponents", video=["footage", 0])
     graph.add("still", "ImageFromBatch", image=["parts", 0], batch_index=0, length=1)
-    add_lipsync(graph, video=("still", 0))
+    graph.add_lipsync(video=("still", 0))
     check_video(server.files(server.run(graph.prompt), "save_video")[0], FRAMES)
 
 
-def test_lip_sync_of_an_avatar(run: Run, server: Any, graph: Graph) -> None:
+def test_lip_sync_of_an_avatar(run: Run, server: Any, graph: Any) -> None:
     graph.info = server.call("/object_info")
     graph.add("saved", "MuseTalkLoadAvatar", avatar=run.texts["folder"])
-    add_lipsync(graph, video=("saved", 0), loop="cut")
+    graph.add_lipsync(video=("saved", 0), loop="cut")
     check_video(server.files(server.run(graph.prompt), "save_video")[0], 12)
 
 
-def test_tune_makes_a_labelled_sheet(server: Any, graph: Graph) -> None:
+def test_tune_makes_a_labelled_sheet(server: Any, graph: Any) -> None:
     graph.add(
         "tune",
         "MuseTalkTune",
@@ -338,10 +279,10 @@ def test_tune_makes_a_labelled_sheet(server: Any, graph: Graph) -> None:
     assert "bbox_shift is useful from" in result.outputs["range"]["text"][0]
 
 
-def test_interrupt_stops_within_a_batch_and_leaves_nothing(server: Any, object_info: dict[str, Any]) -> None:
-    graph = new_graph(object_info)
+def test_interrupt_stops_within_a_batch_and_leaves_nothing(server: Any, new_graph: Any) -> None:
+    graph = new_graph()
     graph.add("voice", "LoadAudio", audio="long.wav")
-    add_lipsync(graph, batch_size=2)
+    graph.add_lipsync(batch_size=2)
     before = set((server.base / "temp").iterdir())
     prompt_id = server.queue(graph.prompt)
     # The hidden file of the encoder is there once frames are being made.
@@ -353,8 +294,8 @@ def test_interrupt_stops_within_a_batch_and_leaves_nothing(server: Any, object_i
     assert "execution_interrupted" in result.messages and result.status == "error"
     assert time.monotonic() - pressed < 5
     assert set((server.base / "temp").iterdir()) == before
-    following = new_graph(object_info)
-    add_lipsync(following, audio=None, crf=30)
+    following = new_graph()
+    following.add_lipsync(audio=None, crf=30)
     check_video(server.files(server.run(following.prompt), "save_video")[0], 12)
 
 
@@ -363,74 +304,3 @@ def wait_for(condition: Any, timeout: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.02)
-
-
-def test_errors_say_what_to_do(server: Any, object_info: dict[str, Any]) -> None:
-    graph = new_graph(object_info)
-    graph.add("grey", "EmptyImage", width=320, height=320, batch_size=2, color=0x808080)
-    add_stages(graph, frames=("grey", 0))
-    assert "no face found in any of the 2 frames" in server.fails(graph.prompt)
-
-    graph = new_graph(object_info)
-    add_stages(graph)
-    graph.add("sound", "MuseTalkAudioFeatures", audio=["voice", 0], audio_encoder=["models", 2], fps=30.0)
-    assert "connect the avatar to Whisper Audio Features" in server.fails(graph.prompt)
-
-    graph = new_graph(object_info)
-    add_stages(graph, version="v1")
-    assert "prepared for MuseTalk v1, the model is v15" in server.fails(graph.prompt)
-
-    graph = new_graph(object_info)
-    add_lipsync(graph, video=("still", 0), audio=None)
-    graph.add("still", "EmptyImage", width=64, height=64, batch_size=1, color=0)
-    assert "no sound was given" in server.fails(graph.prompt)
-
-
-def test_models_that_are_missing_are_listed(server: Any, graph: Graph) -> None:
-    graph.add("models", "MuseTalkLoadModels", version="v1")
-    add_lipsync(graph)
-    message = server.fails(graph.prompt)
-    assert "models are missing" in message and "download" in message
-
-
-def test_a_chosen_file_of_the_wrong_kind_is_named(server: Any, graph: Graph) -> None:
-    # ComfyUI checks names against the list, which leaves out what is plainly something else.
-    (server.base / "models" / "musetalk" / "mystery.pth").symlink_to("sd-vae/diffusion_pytorch_model.bin")
-    graph.add("models", "MuseTalkLoadModels", unet="mystery.pth")
-    add_lipsync(graph)
-    message = server.fails(graph.prompt)
-    assert "mystery.pth: expected" in message and "found" in message
-
-
-def refused(server: Any, graph: Graph, saves: str, reason: str) -> None:
-    """The graph, whose only output node is ``saves``, is refused for this reason before anything runs."""
-    graph.prompt = {name: node for name, node in graph.prompt.items() if name == saves or "save" not in name}
-    assert reason in server.refused(graph.prompt)
-
-
-def test_bad_names_are_refused_before_anything_runs(server: Any, graph: Graph) -> None:
-    add_stages(graph)
-    graph.add("save_avatar", "MuseTalkSaveAvatar", avatar=["avatar", 0], filename_prefix="../outside")
-    refused(server, graph, "save_avatar", "give a plain name")
-
-
-@pytest.mark.parametrize(
-    ("widgets", "reason"),
-    [({"bbox_shifts": "a, b"}, "list whole numbers"), ({"parsing_modes": "chin"}, "list some of jaw, raw, neck")],
-)
-def test_bad_lists_are_refused_before_anything_runs(
-    server: Any, graph: Graph, widgets: dict[str, Any], reason: str
-) -> None:
-    links = {name: ["models", index] for index, name in enumerate(("model", "vae", "audio_encoder", "face_models"))}
-    graph.add("tune", "MuseTalkTune", frames=["footage", 0], audio=["voice", 0], **links, **widgets)
-    graph.add("save_sheet", "PreviewImage", images=["tune", 0])
-    refused(server, graph, "save_sheet", reason)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "reason"), [({"batch_size": 0}, "smaller than min"), ({"model": ["models", 1]}, "mismatch")]
-)
-def test_cores_own_checks_still_hold(server: Any, graph: Graph, inputs: dict[str, Any], reason: str) -> None:
-    add_stages(graph)
-    graph.prompt["unet"]["inputs"].update(inputs)
-    refused(server, graph, "save_frames", reason)

@@ -22,7 +22,7 @@ def hopper() -> np.ndarray:
 @pytest.fixture(scope="session")
 def astronaut() -> np.ndarray:
     """uint8 ``[512, 512, 3]``; one face, box about 179 60 272 176."""
-    return np.array(Image.open(DATA / "astronaut.png").convert("RGB"))
+    return np.array(Image.open(DATA.parents[1] / "demo" / "astronaut.png").convert("RGB"))
 
 
 @pytest.fixture(scope="session")
