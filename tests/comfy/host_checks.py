@@ -23,6 +23,7 @@ import comfy.options  # noqa: E402
 
 comfy.options.enable_args_parsing()
 import comfy.model_management as mm  # noqa: E402
+import comfy.model_patcher  # noqa: E402
 import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +72,30 @@ def streamed_weights_compute_the_same() -> None:
             assert torch.equal(running.Runner(whole)(*values), running.Runner(streamed)(*values)), kind
 
 
+def evicted_by_another_pack_and_back_computes_the_same() -> None:
+    """Ours is unloaded, a stranger's model takes its place, and ours comes back for the next run."""
+    networks, running, files = part("nodes.host.networks"), part("nodes.host.running"), checkpoints()
+    ours = networks.load_network(files["unet"], "fp32")
+    inputs = torch.randn(2, 8, 32, 32), torch.randn(2, 50, 384)
+    device = mm.get_torch_device()
+    stranger = comfy.model_patcher.ModelPatcher(torch.nn.Linear(8, 8), device, mm.unet_offload_device())
+
+    def run() -> torch.Tensor:
+        return running.engine_models("v15", model=networks.MuseTalkModel(ours, "v15")).unet(*inputs)
+
+    def loaded() -> list[object]:
+        return [entry.model for entry in mm.current_loaded_models]
+
+    with torch.inference_mode():
+        before = run()
+        assert ours.patcher in loaded()
+        mm.unload_all_models()
+        mm.load_models_gpu([stranger])
+        assert stranger in loaded() and ours.patcher not in loaded()
+        assert torch.equal(run(), before)
+        assert ours.patcher in loaded()
+
+
 def half_precision_weights_compute_where_the_device_can() -> None:
     """Weights in fp16, computation in fp32: what a device without fp16 arithmetic is given."""
     networks, running, files = part("nodes.host.networks"), part("nodes.host.running"), checkpoints()
@@ -114,6 +139,7 @@ def core_vae_encodes_as_the_engines() -> None:
 CHECKS = (
     same_file_is_one_network,
     streamed_weights_compute_the_same,
+    evicted_by_another_pack_and_back_computes_the_same,
     half_precision_weights_compute_where_the_device_can,
     foreign_vaes_are_refused,
     core_vae_encodes_as_the_engines,

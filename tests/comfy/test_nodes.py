@@ -160,6 +160,16 @@ def test_second_run_is_all_cached(run: Run, server: Any) -> None:
     assert server.run(run.prompt).cached == set(run.prompt)
 
 
+def test_models_unloaded_between_prompts_give_the_same_pixels(run: Run, server: Any, graph: Any) -> None:
+    graph.add("models", "MuseTalkLoadModels")
+    graph.add_stages()
+    server.call("/free", {"unload_models": True, "free_memory": True})
+    time.sleep(2)  # the queue's thread does it when it next wakes
+    result = server.run(graph.prompt)
+    assert "models" not in result.cached and "unet" not in result.cached
+    assert np.array_equal(read_pictures(server.files(result, "save_frames")), run.frames)
+
+
 def test_loaded_avatar_gives_the_same_latents(run: Run, server: Any, graph: Any) -> None:
     graph.add_stages()
     graph.info = server.call("/object_info")
