@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from musetalk.audio.source import AudioSource
 from musetalk.cli import main
+from musetalk.video.writer import VideoWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -155,11 +158,6 @@ def test_exit_codes_are_in_the_help(capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_leaves_nothing_behind(tiny_models_dir, clip, tmp_path):
     # Ten minutes of sound: far longer than the wait below.
-    from fractions import Fraction
-
-    from musetalk.audio.source import AudioSource
-    from musetalk.video.writer import VideoWriter
-
     long_clip = tmp_path / "long.mkv"
     samples = np.random.default_rng(0).normal(0, 0.1, 16000 * 600).astype(np.float32)
     frame = np.asarray(Image.open(ROOT / "demo" / "astronaut.png").convert("RGB"))
@@ -171,7 +169,12 @@ def test_ctrl_c_leaves_nothing_behind(tiny_models_dir, clip, tmp_path):
     arguments = ["lipsync", "--video", ROOT / "demo" / "astronaut.png", "--audio", long_clip]
     arguments += ["--output", folder / "out.mp4", "--models", tiny_models_dir, "--device", "cpu"]
     job = subprocess.Popen(
-        [sys.executable, "-m", "musetalk", *map(str, arguments)], cwd=ROOT, stderr=subprocess.PIPE, env=os.environ
+        [sys.executable, "-m", "musetalk", *map(str, arguments)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        env=os.environ,
+        # A suite run in the background of a shell hands an ignored SIGINT down to its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(folder.glob(".*")) and time.monotonic() < deadline:
