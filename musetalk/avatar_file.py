@@ -21,7 +21,7 @@ from .face.masks import PasteMask
 from .face.track import FaceTrack
 from .preparation import LATENT_SHAPE
 from .profile import Profile
-from .video.frames import FrameSource
+from .video.frames import FrameSource, hash_file
 from .video.writer import VideoWriter
 
 FORMAT = "musetalk-avatar"
@@ -247,7 +247,5 @@ def _box(row: np.ndarray) -> tuple[int, int, int, int]:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    hash_file(path, digest)
     return digest.hexdigest()
