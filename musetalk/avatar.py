@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from .errors import AvatarError, InputError, NoFaceError
+from .face.given import GivenBoxes
 from .face.masks import PasteMask
-from .face.sources import GivenBoxes, LandmarkSource
+from .face.sources import LandmarkSource
 from .face.track import FaceTrack
 from .face.tracking import track_faces
 from .preparation import LATENT_SHAPE, FaceMaterial, Preparer
@@ -132,8 +133,7 @@ def find_faces(
         source=source,
         count=count,
         select=select,
-        bbox_shift=profile.bbox_shift,
-        parity=profile.parity,
+        profile=profile,
         still=frames.is_still,
         progress=progress,
     )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 import shutil
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from .avatar import FORMAT_VERSION, Avatar, content_hash
 from .errors import AvatarError, InputError, OutputError
 from .face.masks import PasteMask
-from .face.track import FaceTrack
+from .face.track import FaceTrack, Jitter, PassThrough
 from .preparation import LATENT_SHAPE
 from .profile import Profile
 from .video.frames import FrameSource, hash_file
@@ -74,6 +75,8 @@ def _write_parts(avatar: Avatar, part: Path, copy_footage: bool) -> None:
         "profile": avatar.profile.to_dict(),
         "footage": footage,
         "faces": len(avatar.masks),
+        "passed": [asdict(span) for span in avatar.track.passed],
+        "jitter": None if avatar.track.jitter is None else asdict(avatar.track.jitter),
         "tensors_sha256": _sha256(tensors),
         # Of the footage as it is stored: that is what a loaded avatar will see.
         "content_hash": content_hash(footage["sha256"], avatar.track, avatar.profile),
@@ -115,6 +118,8 @@ def _to_tensors(avatar: Avatar) -> dict[str, torch.Tensor]:
         "boxes": track.boxes.astype(np.int32),
         "valid": track.valid.astype(np.uint8),
         "scores": track.scores.astype(np.float32),
+        "weights": track.weights.astype(np.float32),
+        "confidence": track.confidence.astype(np.float32),
         "mask_boxes": np.array([mask.box for mask in masks], dtype=np.int32),
         "mask_crops": np.array([mask.crop_box for mask in masks], dtype=np.int32),
         "mask_regions": np.array([mask.region for mask in masks], dtype=np.int32),
@@ -125,6 +130,8 @@ def _to_tensors(avatar: Avatar) -> dict[str, torch.Tensor]:
         arrays["landmarks"] = track.landmarks.astype(np.float32)
     if track.mesh is not None:
         arrays["mesh"] = track.mesh.astype(np.float32)
+    if track.turns is not None:
+        arrays["turns"] = track.turns.astype(np.float32)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return {**tensors, "latents": avatar.latents.contiguous()}
 
@@ -145,8 +152,8 @@ def load_avatar(folder: str | Path) -> Avatar:
     except (KeyError, TypeError, ValueError) as error:
         raise AvatarError(f"the avatar {folder} is damaged ({AVATAR_JSON}: {error}); prepare it again") from error
     try:
-        avatar = _from_tensors(frames, profile, tensors)
-    except (KeyError, ValueError, AvatarError) as error:
+        avatar = _from_tensors(frames, profile, tensors, description["passed"], description["jitter"])
+    except (KeyError, TypeError, ValueError, AvatarError) as error:
         raise AvatarError(f"the avatar {folder} is damaged ({_TENSORS}: {error}); prepare it again") from error
     if avatar.content_hash() != description["content_hash"]:
         raise AvatarError(f"the avatar {folder} does not match its content hash; prepare it again")
@@ -169,7 +176,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"the avatar {folder} has format version {description.get('format_version')}, this release reads "
             f"{FORMAT_VERSION}; prepare it again"
         )
-    missing = {"profile", "footage", "faces", "tensors_sha256", "content_hash"} - set(description)
+    missing = {"profile", "footage", "faces", "passed", "jitter", "tensors_sha256", "content_hash"} - set(description)
     if missing:
         raise AvatarError(
             f"the avatar {folder} is damaged ({AVATAR_JSON} lacks {', '.join(sorted(missing))}); prepare it again"
@@ -213,7 +220,9 @@ def _open_footage(folder: Path, footage: dict[str, Any], parity: bool) -> FrameS
     return frames
 
 
-def _from_tensors(frames: FrameSource, profile: Profile, tensors: dict[str, torch.Tensor]) -> Avatar:
+def _from_tensors(
+    frames: FrameSource, profile: Profile, tensors: dict[str, torch.Tensor], passed: list[Any], jitter: Any
+) -> Avatar:
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     track = FaceTrack(
         boxes=arrays["boxes"],
@@ -221,6 +230,11 @@ def _from_tensors(frames: FrameSource, profile: Profile, tensors: dict[str, torc
         landmarks=arrays.get("landmarks"),
         mesh=arrays.get("mesh"),
         scores=arrays["scores"],
+        weights=arrays["weights"],
+        confidence=arrays["confidence"],
+        passed=tuple(PassThrough(**span) for span in passed),
+        turns=arrays.get("turns"),
+        jitter=None if jitter is None else Jitter(**jitter),
     )
     latents = tensors["latents"]
     if latents.dtype != torch.float32 or tuple(latents.shape[1:]) != LATENT_SHAPE:

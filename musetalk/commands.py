@@ -135,7 +135,7 @@ def open_frames(args: argparse.Namespace, video: Path) -> Any:
 
 def footage_options(args: argparse.Namespace) -> dict[str, Any]:
     """``landmarks`` and ``select`` of the engine's functions."""
-    from .face.sources import load_face_file
+    from .face.face_file import load_face_file
 
     landmarks = None if args.boxes is None else load_face_file(args.boxes)
     return {"landmarks": landmarks, "select": args.face}

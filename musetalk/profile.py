@@ -9,13 +9,14 @@ from .errors import InputError
 
 Version = Literal["v15", "v1"]
 PARSING_MODES = ("jaw", "raw", "neck")
+MASK_SOURCES = ("auto", "parser", "mesh", "hull", "mask")
 VAE_SAMPLING = ("mode", "sample")
 MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Settings of the crop, the mask and the audio windows (spec sections 2, 3, 4 and 6).
+    """Settings of the face box, the crop, the mask and the audio windows (spec sections 2, 3, 4 and 6).
 
     version: which published UNet the settings belong to.
     bbox_shift: pixels the box rule moves the nose-bridge line; positive is down, which opens the mouth more.
@@ -28,7 +29,17 @@ class Profile:
     upper_boundary_ratio: part of the crop, from the top, that the mask never enters (before blurring).
     vae_sampling: ``mode`` takes the posterior's mean, ``sample`` draws from it as upstream does.
     seed: seed of ``sample``.
-    parity: reproduce upstream's behaviour with its quirks (window maths from truncated fps, unclamped boxes).
+    mask_source: where the label map comes from: ``parser`` (face parser), ``mesh`` (drawn from the face mesh),
+        ``hull`` (convex hull of the 68 landmarks), ``mask`` (masks the caller gives); ``auto`` takes the parser where
+        its weights are loaded, else the mesh.
+    color_match: give the redrawn face the mean and spread of colour that the footage has in the rim of the mask.
+    smoothing: strength of the smoothing of landmarks over time, 0 (none) to 4.
+    upright: turn the crop with a tilted head, and the redrawn face back.
+    max_yaw, max_pitch: degrees a head may be turned to the side, or up and down, before the frame passes through.
+    max_covered: part of the mouth region, 0..1, that may be covered before the frame passes through.
+    fade: seconds of cross-fade beside frames that pass through.
+    parity: reproduce upstream's behaviour with its quirks (window maths from truncated fps, unclamped boxes). It
+        leaves out everything from ``color_match`` to ``fade``.
     """
 
     version: Version = "v15"
@@ -42,6 +53,14 @@ class Profile:
     upper_boundary_ratio: float = 0.5
     vae_sampling: str = "mode"
     seed: int = 0
+    mask_source: str = "auto"
+    color_match: bool = False
+    smoothing: float = 1.0
+    upright: bool = False
+    max_yaw: float = 65.0
+    max_pitch: float = 50.0
+    max_covered: float = 0.6
+    fade: float = 0.12
     parity: bool = False
 
     def __post_init__(self) -> None:
@@ -59,6 +78,13 @@ class Profile:
         _check_range("blur_ratio", self.blur_ratio, 0.0, 1.0)
         _check_range("upper_boundary_ratio", self.upper_boundary_ratio, 0.0, 1.0)
         _check_range("seed", self.seed, 0, MAX_SEED)
+        if self.mask_source not in MASK_SOURCES:
+            raise InputError(f"mask_source is {self.mask_source!r}; use one of {', '.join(MASK_SOURCES)}")
+        _check_range("smoothing", self.smoothing, 0.0, 4.0)
+        _check_range("max_yaw", self.max_yaw, 0.0, 180.0)
+        _check_range("max_pitch", self.max_pitch, 0.0, 180.0)
+        _check_range("max_covered", self.max_covered, 0.0, 1.0)
+        _check_range("fade", self.fade, 0.0, 10.0)
 
     @classmethod
     def for_version(cls, version: str, **changes: Any) -> Profile:

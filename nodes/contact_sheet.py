@@ -94,7 +94,7 @@ def make_sheet(
     pictures = frames.read(list(sources))
     rows, track = [], None
     for number, (profiles, labels) in enumerate(zip(wanted.profiles, wanted.labels, strict=True)):
-        track = track_faces(pictures, bbox_shift=profiles[0].bbox_shift, still=True)
+        track = track_faces(pictures, profile=profiles[0], still=True)
         if not track.valid.any():
             raise NoFaceError(f"no face found in the footage frames {list(sources)}; use footage that shows a face")
         rows.append(_row(models, pictures, track, windows, profiles, labels, tile))

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..musetalk.avatar import prepare_avatar
 from ..musetalk.face.boxes import shift_range
-from ..musetalk.face.sources import GivenLandmarks
+from ..musetalk.face.given import GivenLandmarks
 from ..musetalk.face.track import FaceTrack
 from .face_boxes import face_box_reports
 from .faces import box_rows, landmark_rows

@@ -11,6 +11,7 @@ import numpy as np
 
 from .mesh import FaceDetection, FaceMesh, iou
 from .roi import Roi, mesh_box
+from .sources import Select
 
 # How far from its last place a lost face may be found, in box widths: the first just after it was lost, the
 # second at the end of the patience; and how much it may have grown or shrunk.
@@ -23,7 +24,6 @@ _STEADY_OVERLAP = 0.85
 _MIN_OVERLAP = 0.5
 _PATIENCE_SECONDS = 1
 
-Select = str | tuple[float, float]
 Found = tuple[np.ndarray, float]
 
 

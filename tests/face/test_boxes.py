@@ -22,6 +22,8 @@ def track_of(points: np.ndarray, box: tuple[int, int, int, int]) -> FaceTrack:
         np.stack([points, np.full_like(points, np.nan)]),
         None,
         np.ones(2, np.float32),
+        np.ones(2, np.float32),
+        np.ones(2, np.float32),
     )
 
 
@@ -42,7 +44,8 @@ def test_range_has_upstreams_ends_the_right_way_round() -> None:
 
 
 def test_range_is_unknown_without_landmarks() -> None:
-    given = FaceTrack(np.zeros((1, 4), np.int32), np.ones(1, bool), None, None, np.ones(1, np.float32))
+    one = np.ones(1, np.float32)
+    given = FaceTrack(np.zeros((1, 4), np.int32), np.ones(1, bool), None, None, one, one, one)
     assert shift_range(given) is None
 
 

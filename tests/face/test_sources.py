@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from musetalk.errors import InputError
-from musetalk.face.sources import GivenBoxes, GivenLandmarks, LandmarkSource, load_face_file
+from musetalk.face.face_file import load_face_file
+from musetalk.face.given import GivenBoxes, GivenLandmarks
+from musetalk.face.sources import LandmarkSource
 from musetalk.face.tracking import track_faces
+from musetalk.profile import Profile
 
 BOX = [10, 20, 60, 80]
 LANDMARKS = np.stack([np.linspace(10, 60, 68), np.linspace(20, 80, 68)], axis=1)
@@ -51,7 +54,12 @@ def test_given_boxes_decode_no_frames_but_the_first() -> None:
 
 
 def test_a_shift_moves_given_boxes_too(clip: np.ndarray) -> None:
-    assert track_faces(clip, source=GivenBoxes(BOX), bbox_shift=-3).boxes[0].tolist() == [10, 14, 60, 80]
+    assert track_faces(clip, source=GivenBoxes(BOX), profile=Profile(bbox_shift=-3)).boxes[0].tolist() == [
+        10,
+        14,
+        60,
+        80,
+    ]
 
 
 def test_landmarks_go_through_the_box_rule(clip: np.ndarray) -> None:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from musetalk.errors import Cancelled, InputError
-from musetalk.face import tracking
+from musetalk.face import clip as clip_reading
+from musetalk.face.given import GivenBoxes
 from musetalk.face.mesh import FaceMesh
-from musetalk.face.sources import FaceObservation, GivenBoxes, MeshLandmarks, TrackRequest
+from musetalk.face.mesh_source import MeshLandmarks
+from musetalk.face.sources import FaceObservation, TrackRequest
 from musetalk.face.tracking import track_faces
+from musetalk.profile import Profile
 
 HOPPER, ASTRONAUT = (170, 107, 357, 333), (179, 60, 272, 176)
 
@@ -129,7 +132,7 @@ def test_after_a_second_another_face_is_taken(
 def test_a_face_at_the_border_gets_a_box_inside_the_frame(hopper: np.ndarray, source: MeshLandmarks) -> None:
     cut = np.ascontiguousarray(hopper[:, 220:])
     assert track_faces(cut[None], source=source).boxes[0, 0] == 0
-    assert not track_faces(cut[None], source=source, parity=True).valid.any()
+    assert not track_faces(cut[None], source=source, profile=Profile(parity=True)).valid.any()
 
 
 @pytest.mark.parametrize("part", [0.12, 0.08, 0.06])
@@ -167,7 +170,7 @@ def test_chunked_reading_changes_nothing(
 ) -> None:
     frames = drifting(hopper, 5)
     whole = track_faces(frames, source=source)
-    monkeypatch.setattr(tracking, "_CHUNK_BYTES", frames[0].nbytes * 2)
+    monkeypatch.setattr(clip_reading, "_CHUNK_BYTES", frames[0].nbytes * 2)
     clip = Clip(frames)
     chunked = track_faces(clip, source=source, count=4)
     assert clip.read == 4
@@ -184,7 +187,7 @@ def test_a_source_may_give_landmarks_and_a_box_to_fall_back_on(hopper: np.ndarra
             for _ in frames:
                 yield FaceObservation(landmarks=np.full((68, 2), 50, np.float32), box=(10, 10, 90, 90), score=0.7)
 
-    assert track_faces(hopper[None], source=Flat(), bbox_shift=5).boxes.tolist() == [[10, 10, 90, 90]]
+    assert track_faces(hopper[None], source=Flat(), profile=Profile(bbox_shift=5)).boxes.tolist() == [[10, 10, 90, 90]]
 
 
 def test_progress_and_cancelling() -> None:
@@ -201,7 +204,7 @@ def test_progress_and_cancelling() -> None:
     ("frames", "options", "message"),
     [
         (np.zeros((0, 40, 40, 3), np.uint8), {}, "no frames"),
-        (np.zeros((2, 40, 40, 3), np.uint8), {"count": 0}, "no frames"),
+        (np.zeros((2, 40, 40, 3), np.uint8), {"count": 0}, "at least one"),
         (np.zeros((2, 40, 40, 3), np.float32), {}, "uint8"),
         (np.zeros((2, 40, 40, 4), np.uint8), {}, "uint8"),
         (np.zeros((2, 40, 40, 3), np.uint8), {"min_score": 0}, "min_score"),

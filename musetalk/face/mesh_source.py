@@ -1,0 +1,45 @@
+"""The built-in landmark source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .landmarks68 import to_68
+from .mesh import FaceMesh
+from .mesh_crowd import observe_crowd
+from .mesh_tracker import MeshTracker
+from .sources import FaceObservation, TrackRequest
+
+
+class MeshLandmarks:
+    """The built-in source: BlazeFace and the 468-point mesh, following one person."""
+
+    name = "facemesh"
+
+    def __init__(self, mesh: FaceMesh | None = None) -> None:
+        self._mesh = mesh
+
+    def observe(self, frames: Iterator[np.ndarray], request: TrackRequest) -> Iterator[FaceObservation]:
+        if self._mesh is None:
+            self._mesh = FaceMesh.load()
+        tracker = MeshTracker(
+            self._mesh,
+            select=request.select,
+            min_score=request.min_score,
+            fps=request.fps,
+            still=request.still,
+        )
+        for frame in frames:
+            found = tracker.step(frame)
+            if found is None:
+                yield FaceObservation()
+            else:
+                points, score = found
+                yield FaceObservation(landmarks=to_68(points), mesh=points[:, :2], score=score)
+
+    def observe_everyone(self, frames: Iterator[np.ndarray], request: TrackRequest) -> Iterator[list[FaceObservation]]:
+        if self._mesh is None:
+            self._mesh = FaceMesh.load()
+        return observe_crowd(self._mesh, frames, request)
