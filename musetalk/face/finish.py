@@ -7,14 +7,14 @@ from fractions import Fraction
 import numpy as np
 
 from ..profile import Profile
-from .boxes import Box, face_box, fit_box, shift_box
+from .boxes import Box, face_box, fit_box, shift_box, turned_box
 from .confidence import judge
 from .head_pose import head_pose
 from .mattes import Mattes, covered
 from .sightings import Sightings
 from .smoothing import jitter, smooth
 from .track import FaceTrack, Jitter
-from .upright import turn_points, turns_of
+from .upright import as_turn, turns_of
 
 
 def make_track(
@@ -28,7 +28,8 @@ def make_track(
 ) -> FaceTrack:
     """Decide, for every frame, where the face box is and whether the face is redrawn.
 
-    size: width, height of the frames. still: frames are pictures of their own, so nothing is smoothed over time.
+    size: width, height of the frames.
+    still: frames are pictures of their own, so nothing is carried from one to the next.
     occluder: what stands in front of the face; frames in which it covers the mouth pass through.
     Under ``profile.parity`` there is no smoothing, no turning and no judgement: every face that has a box is redrawn.
     """
@@ -47,17 +48,21 @@ def make_track(
     turns = turns_of(landmarks) if landmarks is not None and profile.upright and not plain else None
     boxes, boxed = np.zeros((len(sightings), 4), np.int32), np.zeros(len(sightings), bool)
     for i in np.flatnonzero(seen):
-        turn = None if turns is None else turns[i]
         points = None if landmarks is None or np.isnan(landmarks[i]).any() else landmarks[i]
-        box = _box(points, sightings.boxes[i], turn, size, profile)
+        turn = None if turns is None else as_turn(turns[i])
+        box = None if points is None or turn is None else turned_box(points, turn, size, profile.bbox_shift)
+        if box is None:
+            if turns is not None:
+                turns[i] = np.nan  # this box is level
+            box = _level_box(points, sightings.boxes[i], size, profile)
         if box is not None:
             boxes[i], boxed[i] = box, True
     if plain:
         verdict = judge(boxed, sightings.scores, None, None, profile, fps)
     else:
         pose = None if landmarks is None else head_pose(landmarks)
-        hidden = None if occluder is None else covered(occluder, boxes, boxed)
-        verdict = judge(boxed, sightings.scores, pose, hidden, profile, fps)
+        hidden = None if occluder is None else covered(occluder, boxes, boxed, turns)
+        verdict = judge(boxed, sightings.scores, pose, hidden, profile, None if still else fps)
     boxes[~verdict.valid] = 0
     return FaceTrack(
         boxes=boxes,
@@ -73,16 +78,12 @@ def make_track(
     )
 
 
-def _box(
-    points: np.ndarray | None, given: np.ndarray, turn: np.ndarray | None, size: tuple[int, int], profile: Profile
-) -> Box | None:
-    """The box of one frame; in the turned picture, which has no edges, where there is a turn."""
+def _level_box(points: np.ndarray | None, given: np.ndarray, size: tuple[int, int], profile: Profile) -> Box | None:
+    """The box of one frame in the picture as it was filmed."""
     fallback: Box | None = (
         None if np.isnan(given).any() else (int(given[0]), int(given[1]), int(given[2]), int(given[3]))
     )
     if points is None:
         return None if fallback is None else fit_box(shift_box(fallback, profile.bbox_shift), size, profile.parity)
-    if turn is not None:
-        points = turn_points(points, turn)
     box = face_box(points, size, profile.bbox_shift, profile.parity)
     return fit_box(fallback, size, profile.parity) if box is None and fallback is not None else box
