@@ -5,7 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from .color_match import match_color
 from .face.masks import PasteMask
+from .face.upright import lay_back
 
 
 def paste_face(frame: np.ndarray, face: np.ndarray, mask: PasteMask) -> None:
@@ -17,11 +19,11 @@ def paste_face(frame: np.ndarray, face: np.ndarray, mask: PasteMask) -> None:
     x0, y0, x1, y1 = mask.region
     if x0 == x1:
         return
-    left, top, right, bottom = mask.box
-    sized = _resize(face, right - left, bottom - top)
-    source = sized[y0 - top : y1 - top, x0 - left : x1 - left].astype(np.uint16)
-    target = frame[y0:y1, x0:x1]
-    alpha = mask.alpha[..., None].astype(np.uint16)
+    target, opacity = frame[y0:y1, x0:x1], mask.alpha
+    placed = _place(face, mask)
+    if mask.color_match:
+        placed = match_color(placed, target, opacity)
+    source, alpha = placed.astype(np.uint16), opacity[..., None].astype(np.uint16)
     # 255 * 255 + 128 and its carry fit in 16 bits.
     source *= alpha
     source += target * (255 - alpha)
@@ -31,9 +33,25 @@ def paste_face(frame: np.ndarray, face: np.ndarray, mask: PasteMask) -> None:
     target[...] = source
 
 
+def _place(face: np.ndarray, mask: PasteMask) -> np.ndarray:
+    """The face where it lies in the mask's region, uint8 ``[h, w, 3]``."""
+    x0, y0, x1, y1 = mask.region
+    left, top, right, bottom = mask.box
+    if mask.turn is None:
+        return _resize(face, right - left, bottom - top)[y0 - top : y1 - top, x0 - left : x1 - left]
+    if _shrinks(face, right - left, bottom - top):
+        face = _resize(face, right - left, bottom - top)
+    return lay_back(face, mask.box, mask.turn, mask.region, cv2.BORDER_REPLICATE)
+
+
 def _resize(face: np.ndarray, width: int, height: int) -> np.ndarray:
     if face.shape[:2] == (height, width):
         return face
-    # The VAE's own 256 px are resized as upstream does; a restorer's larger face would alias when shrunk that way.
-    shrinks = face.shape[0] > 256 and face.shape[0] > height and face.shape[1] > width
+    shrinks = _shrinks(face, width, height)
     return cv2.resize(face, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _shrinks(face: np.ndarray, width: int, height: int) -> bool:
+    """Whether a face is averaged to its size: the VAE's own 256 px are not, as upstream, but a restorer's larger one
+    would alias."""
+    return face.shape[0] > 256 and face.shape[0] > height and face.shape[1] > width

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .errors import InputError
+from .face.upright import Turn, cut_upright
 from .halving import run_in_halves
 
 if TYPE_CHECKING:
@@ -22,8 +23,13 @@ _MASKED_FROM_ROW = FACE_SIZE // 2
 _CPU_VAE_BATCH = 1
 
 
-def crop_face(frame: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """The face box of a uint8 RGB ``[H, W, 3]`` frame as uint8 ``[256, 256, 3]`` (Lanczos, no antialiasing)."""
+def crop_face(frame: np.ndarray, box: tuple[int, int, int, int], turn: Turn | None = None) -> np.ndarray:
+    """The face box of a uint8 RGB ``[H, W, 3]`` frame as uint8 ``[256, 256, 3]`` (Lanczos, no antialiasing).
+
+    turn: the box lies in the frame turned upright by it, and is cut out in the same one resampling.
+    """
+    if turn is not None:
+        return cut_upright(frame, box, turn, (FACE_SIZE, FACE_SIZE), cv2.INTER_LANCZOS4)
     x0, y0, x1, y1 = box
     return cv2.resize(frame[y0:y1, x0:x1], (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LANCZOS4)
 

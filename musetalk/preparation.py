@@ -5,16 +5,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from .errors import InputError
-from .face.boxes import Box, add_extra_margin
-from .face.masks import PasteMask, blending_crop, crop_padded, paste_mask
-from .face.parsing import MeshLabels, parse_crops
+from .face.boxes import face_place
+from .face.mask_maker import MaskMaker
+from .face.masks import PasteMask
+from .face.mattes import Mattes
 from .face.track import FaceTrack
 from .latents import crop_face, encode_faces
 from .profile import Profile
@@ -41,53 +42,47 @@ class Preparer:
     With ``vae_sampling="sample"`` the draws follow the order of the calls, so a clip is prepared front to back.
     """
 
-    def __init__(self, models: Models, track: FaceTrack, profile: Profile, size: tuple[int, int]) -> None:
-        """size: width and height of the frames. Raises InputError for a parsing mode the models cannot serve."""
-        if models.face_parser is None and profile.parsing_mode == "neck":
-            raise InputError(
-                "parsing_mode 'neck' needs the face parser weights (the built-in mesh has no neck class); "
-                "run `python -m musetalk download`, or use 'jaw' or 'raw'"
-            )
+    def __init__(
+        self,
+        models: Models,
+        track: FaceTrack,
+        profile: Profile,
+        size: tuple[int, int],
+        *,
+        mask: Mattes | None = None,
+        occluder: Mattes | None = None,
+    ) -> None:
+        """size: width and height of the frames. mask, occluder: see :class:`MaskMaker`.
+
+        What masks need is checked when the first are made, since latents do without; ``check_mask_source`` asks
+        beforehand.
+        """
         self._models = models
         self._track = track
         self._profile = profile
         self._size = size
-        self._mesh_labels = MeshLabels()
+        self._mattes = mask, occluder
         sampled = profile.vae_sampling == "sample"
         self._noise = torch.Generator().manual_seed(profile.seed) if sampled else None
 
-    def face_box(self, index: int) -> Box:
-        """The box of a frame with the extra margin: the part of the picture that is redrawn."""
-        x0, y0, x1, y1 = (int(v) for v in self._track.boxes[index])
-        return add_extra_margin((x0, y0, x1, y1), self._profile.extra_margin, self._size[1])
-
     def prepare(self, indices: Sequence[int], frames: Sequence[np.ndarray]) -> list[FaceMaterial]:
-        """Material of valid frames. indices: frame numbers. frames: their pictures, uint8 RGB ``[H, W, 3]``."""
+        """Material of valid frames. indices: frame numbers. frames: their pictures, uint8 RGB ``[H, W, 3]``.
+
+        Raises InputError for a mask source or parsing mode that the models, the track or the mattes cannot serve.
+        """
+        masks = self._mask_maker.make(indices, frames)
         latents = self.latents_of(indices, frames)
-        masks = self._masks(indices, frames)
         return [FaceMaterial(*pair) for pair in zip(latents, masks, strict=True)]
 
     def latents_of(self, indices: Sequence[int], frames: Sequence[np.ndarray]) -> torch.Tensor:
         """Scaled latents of valid frames, float32 ``[n, 8, 32, 32]``."""
-        crops = [crop_face(frame, self.face_box(index)) for index, frame in zip(indices, frames, strict=True)]
+        places = [face_place(self._track, index, self._profile.extra_margin, self._size) for index in indices]
+        crops = [crop_face(frame, place.box, place.turn) for frame, place in zip(frames, places, strict=True)]
         return encode_faces(self._models, np.stack(crops), self._noise)
 
-    def _masks(self, indices: Sequence[int], frames: Sequence[np.ndarray]) -> list[PasteMask]:
-        boxes = [self.face_box(index) for index in indices]
-        crops = [blending_crop(box, self._profile.expand) for box in boxes]
-        if self._models.face_parser is not None:
-            pictures = [crop_padded(frame, crop) for frame, crop in zip(frames, crops, strict=True)]
-            label_maps = parse_crops(self._models.face_parser, pictures)
-        else:
-            meshes = self._track.mesh
-            label_maps = [
-                self._mesh_labels.labels(frame, None if meshes is None else meshes[index], box, crop)
-                for index, frame, box, crop in zip(indices, frames, boxes, crops, strict=True)
-            ]
-        return [
-            paste_mask(labels, box, crop, self._size, self._profile)
-            for labels, box, crop in zip(label_maps, boxes, crops, strict=True)
-        ]
+    @cached_property
+    def _mask_maker(self) -> MaskMaker:
+        return MaskMaker(self._models.face_parser, self._track, self._profile, self._size, *self._mattes)
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 
-from musetalk.face.masks import (
-    PasteMask,
-    blending_crop,
-    crop_padded,
-    hard_mask,
-    paste_mask,
-    soft_mask,
-)
+from musetalk.face.hard_mask import hard_mask, soft_mask
+from musetalk.face.masks import PasteMask, Strength, blending_crop, crop_padded
 from musetalk.profile import Profile
 
 
@@ -97,7 +91,9 @@ def test_crop_outside_the_picture_is_black():
 
 @pytest.mark.parametrize("box", [(-20, 30, 60, 120), (40, 30, 140, 120), (30, -10, 90, 60), (0, 0, 100, 100)])
 def test_mask_region_stays_in_the_picture(box):
-    mask = paste_mask(np.ones((512, 512), dtype=np.uint8), box, blending_crop(box, 1.5), (100, 100), Profile())
+    crop = blending_crop(box, 1.5)
+    soft = soft_mask(np.full((512, 512), 255, dtype=np.uint8), box, crop, Profile())
+    mask = PasteMask.from_soft_mask(soft, box, crop, (100, 100))
     x0, y0, x1, y1 = mask.region
     assert 0 <= x0 < x1 <= 100 and 0 <= y0 < y1 <= 100
     assert mask.alpha.shape == (y1 - y0, x1 - x0)
@@ -107,3 +103,73 @@ def test_mask_without_face_pixels_is_empty():
     box = (20, 20, 80, 80)
     mask = PasteMask.from_soft_mask(np.zeros((90, 90), dtype=np.uint8), box, (5, 5, 95, 95), (100, 100))
     assert mask.region == (0, 0, 0, 0) and mask.alpha.size == 0
+
+
+def strengthened(strength, turn=None):
+    """A mask that is opaque in the lower half of its box, but for ``strength``, over a picture of 100 x 100."""
+    box = (20, 20, 80, 80)
+    crop = blending_crop(box, 1.5)
+    soft = soft_mask(np.full((512, 512), 255, dtype=np.uint8), box, crop, Profile())
+    mask = PasteMask.from_soft_mask(soft, box, crop, (100, 100), turn=turn, strength=strength)
+    full = np.zeros((100, 100), dtype=np.uint8)
+    x0, y0, x1, y1 = mask.region
+    full[y0:y1, x0:x1] = mask.alpha
+    return full
+
+
+TURNS = [None, (50.0, 50.0, 0.4)]
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_full_strength_changes_nothing(turn):
+    white, black = np.full((100, 100), 255, dtype=np.uint8), np.zeros((100, 100), dtype=np.uint8)
+    np.testing.assert_array_equal(strengthened(Strength(1.0, white, black), turn), strengthened(None, turn))
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_strengths_multiply_and_are_rounded_once(turn):
+    rng = np.random.default_rng(0)
+    allowed, hidden = rng.integers(0, 256, (2, 100, 100), dtype=np.uint8)
+    full, weak = strengthened(None, turn), strengthened(Strength(0.3, allowed, hidden), turn)
+    expected = full * 0.3 * (allowed / 255) * ((255 - hidden.astype(float)) / 255)
+    # A turned mask is not rounded before it is weakened.
+    assert np.abs(weak - expected).max() < (0.51 if turn is None else 0.66)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_hidden_pixels_are_out_exactly(turn):
+    hidden = np.zeros((100, 100), dtype=np.uint8)
+    hidden[:, 40:60] = 255
+    full, weak = strengthened(None, turn), strengthened(Strength(hidden=hidden), turn)
+    assert not weak[:, 40:60].any() and full[:, 40:60].any()
+    np.testing.assert_array_equal(weak[:, :40], full[:, :40])
+
+
+def test_no_strength_pastes_nothing():
+    assert not strengthened(Strength(0.0)).any()
+    assert not strengthened(Strength(allowed=np.zeros((100, 100), dtype=np.uint8))).any()
+
+
+def test_faded_mask():
+    box = (20, 20, 80, 80)
+    crop = blending_crop(box, 1.5)
+    mask = PasteMask.from_soft_mask(np.full((90, 90), 200, dtype=np.uint8), box, crop, (100, 100))
+    assert mask.faded(1.0) is mask
+    assert (mask.faded(0.5).alpha == 100).all() and mask.faded(0.5).region == mask.region
+
+
+def test_turned_mask_is_the_level_one_rotated():
+    level, quarter = strengthened(None), strengthened(None, (49.5, 49.5, np.pi / 2))
+    # The head's chin points to the left where its roll is a quarter clockwise.
+    assert np.abs(quarter.astype(int) - np.rot90(level, -1)).max() <= 1
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (100, 0), (0, 100), (100, 100), (300, 50)])
+def test_turned_mask_past_the_picture_is_clipped(corner):
+    box = (corner[0] - 30, corner[1] - 30, corner[0] + 30, corner[1] + 30)
+    crop = blending_crop(box, 1.5)
+    soft = np.full((90, 90), 255, dtype=np.uint8)
+    mask = PasteMask.from_soft_mask(soft, box, crop, (100, 100), turn=(*map(float, corner), 0.6))
+    x0, y0, x1, y1 = mask.region
+    assert 0 <= x0 <= x1 <= 100 and 0 <= y0 <= y1 <= 100
+    assert mask.alpha.shape == (y1 - y0, x1 - x0) and (mask.alpha.size > 0) == (corner != (300, 50))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
 
 from .boxes import Box
-from .labels import draw_labels
-from .masks import LABEL_GRID
+from .labels import LABEL_GRID, draw_labels, draw_oval
+from .masks import cut_box
 from .mesh import FaceMesh
+from .upright import Turn, turn_points
 
 _IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-_SKIN = 1
 
 
 @torch.inference_mode()
@@ -39,29 +38,27 @@ class MeshLabels:
     def __init__(self) -> None:
         self._mesh: FaceMesh | None = None
 
-    def labels(self, frame: np.ndarray, mesh: np.ndarray | None, box: Box, crop: Box) -> np.ndarray:
+    def labels(
+        self, frame: np.ndarray, mesh: np.ndarray | None, box: Box, crop: Box, turn: Turn | None = None
+    ) -> np.ndarray:
         """The uint8 ``[512, 512]`` class map of a blending crop.
 
         frame: uint8 RGB ``[H, W, 3]``. mesh: float32 ``[468, 2]`` of this frame, or None or NaN when none was run.
+        turn: box and crop are those of the picture turned by it; frame and mesh are as filmed.
         A box in which the mesh sees no face (a drawn or masked one) gets an oval of skin.
         """
         if mesh is None or np.isnan(mesh).any():
-            mesh = self._mesh_in(frame, box)
-        return _oval_labels(box, crop) if mesh is None else draw_labels(mesh, crop)
+            mesh = self._mesh_in(frame, box, crop, turn)
+        elif turn is not None:
+            mesh = turn_points(mesh, turn)
+        return draw_oval(box, crop) if mesh is None else draw_labels(mesh, crop)
 
-    def _mesh_in(self, frame: np.ndarray, box: Box) -> np.ndarray | None:
+    def _mesh_in(self, frame: np.ndarray, box: Box, crop: Box, turn: Turn | None) -> np.ndarray | None:
         if self._mesh is None:
             self._mesh = FaceMesh.load()
-        return self._mesh.mesh_in_box(frame, box)
-
-
-def _oval_labels(box: Box, crop: Box) -> np.ndarray:
-    labels = np.zeros((LABEL_GRID, LABEL_GRID), dtype=np.uint8)
-    scale = LABEL_GRID / (crop[2] - crop[0])
-    centre = (
-        round(((box[0] + box[2]) / 2 - crop[0]) * scale),
-        round(((box[1] + box[3]) / 2 - crop[1]) * scale),
-    )
-    axes = (round((box[2] - box[0]) / 2 * scale), round((box[3] - box[1]) / 2 * scale))
-    cv2.ellipse(labels, centre, axes, 0, 0, 360, _SKIN, cv2.FILLED)
-    return labels
+        if turn is None:
+            return self._mesh.mesh_in_box(frame, box)
+        x0, y0 = crop[:2]
+        inner = box[0] - x0, box[1] - y0, box[2] - x0, box[3] - y0
+        mesh = self._mesh.mesh_in_box(cut_box(frame, crop, turn), inner)
+        return None if mesh is None else mesh[:, :2] + np.array([x0, y0], np.float32)
