@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .models import Models, load_models
     from .pipeline import lipsync
     from .profile import Profile
+    from .speakers import Speaker
     from .video.frames import FrameSource
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "FrameSource",
     "Models",
     "Profile",
+    "Speaker",
     "audio_features",
     "decode_faces",
     "inpaint",
@@ -41,6 +43,7 @@ _HOMES = {
     "FrameSource": "video.frames",
     "Models": "models",
     "Profile": "profile",
+    "Speaker": "speakers",
     "audio_features": "audio.features",
     "decode_faces": "latents",
     "inpaint": "inpainting",

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from .errors import AvatarError, InputError, NoFaceError
-from .face.given import GivenBoxes
+from .errors import AvatarError
+from .face.mask_maker import check_mask_source
 from .face.masks import PasteMask
+from .face.mattes import open_mattes
+from .face.selection import PersonSelect
 from .face.sources import LandmarkSource
 from .face.track import FaceTrack
-from .face.tracking import track_faces
+from .faces import FaceSearch, Progress
 from .preparation import LATENT_SHAPE, FaceMaterial, Preparer
 from .profile import Profile
 from .video.frames import FrameSource
@@ -28,8 +31,6 @@ FORMAT_VERSION = 1
 _PREPARE_BATCH = 8
 # Half precision moves scaled latents by about 0.01; another VAE, by about 1.
 _SAME_VAE = 0.2
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,20 @@ class Avatar:
         return [FaceMaterial(self.latents[row], self.masks[row]) for row in rows]
 
     def content_hash(self) -> str:
-        """SHA-256 over the footage, the track and the settings: equal hashes give equal avatars."""
-        return content_hash(self.frames.content_hash(), self.track, self.profile)
+        """SHA-256 over the footage, the track, the settings and the masks: equal hashes give equal avatars."""
+        return content_hash(self.frames.content_hash(), self.track, self.profile, self.masks)
 
 
-def content_hash(footage_hash: str, track: FaceTrack, profile: Profile) -> str:
+def content_hash(footage_hash: str, track: FaceTrack, profile: Profile, masks: Sequence[PasteMask]) -> str:
     digest = hashlib.sha256(f"{FORMAT_VERSION} {footage_hash} ".encode())
     digest.update(json.dumps(profile.to_dict(), sort_keys=True).encode())
     digest.update(np.ascontiguousarray(track.boxes, dtype="<i4").tobytes())
     digest.update(np.ascontiguousarray(track.valid, dtype=np.uint8).tobytes())
+    if track.turns is not None:
+        digest.update(np.ascontiguousarray(track.turns, dtype="<f4").tobytes())
+    for mask in masks:
+        digest.update(repr(mask.region).encode())
+        digest.update(mask.alpha.tobytes())
     return digest.hexdigest()
 
 
@@ -110,41 +116,6 @@ def as_frame_source(frames: Any) -> FrameSource:
     return frames if isinstance(frames, FrameSource) else FrameSource.from_array(frames)
 
 
-def find_faces(
-    frames: FrameSource,
-    profile: Profile,
-    *,
-    boxes: Any = None,
-    landmarks: LandmarkSource | None = None,
-    count: int | None = None,
-    select: str | tuple[float, float] = "largest",
-    progress: Progress | None = None,
-) -> FaceTrack:
-    """Track one face through the footage and refuse footage that shows none.
-
-    boxes: int ``[M, 4]`` by the box rule, or one box for all frames. landmarks: another landmark source.
-    count: look at the first ``count`` frames only. Raises NoFaceError.
-    """
-    if boxes is not None and landmarks is not None:
-        raise InputError("boxes and landmarks were both given; pass one of them")
-    source = GivenBoxes(boxes) if boxes is not None else landmarks
-    track = track_faces(
-        frames,
-        source=source,
-        count=count,
-        select=select,
-        profile=profile,
-        still=frames.is_still,
-        progress=progress,
-    )
-    if not track.valid.any():
-        raise NoFaceError(
-            f"no face found in any of the {len(track)} frames of {frames.path or 'the given pictures'}; "
-            "pass boxes=..., lower min_score, or use footage that shows a face"
-        )
-    return track
-
-
 def prepare_avatar(
     models: Models,
     frames: Any,
@@ -152,14 +123,21 @@ def prepare_avatar(
     profile: Profile | None = None,
     *,
     landmarks: LandmarkSource | None = None,
-    select: str | tuple[float, float] = "largest",
+    select: PersonSelect = "largest",
+    mask: Any = None,
+    occluder: Any = None,
     progress: Progress | None = None,
 ) -> Avatar:
     """Prepare footage once for any number of sounds.
 
     frames: FrameSource, or uint8 RGB ``[M, H, W, 3]``. boxes: int ``[M, 4]``, x0 y0 x1 y1 by the box rule, before the
     extra margin; None finds the face with the built-in detector. profile: default is the models' version.
-    landmarks: another landmark source. select: ``"largest"`` or the point ``(x, y)`` the face is nearest to.
+    landmarks: another landmark source.
+    select: whose face: ``"largest"`` or the point ``(x, y)`` it is nearest to in the first frame that shows one; or,
+    among all people of the clip, an index, ``"smallest"``, ``"left"``, ``"right"``, ``"center"``, or a reference
+    picture, uint8 RGB ``[H, W, 3]``.
+    mask, occluder: what may be redrawn, and what stands in front of the face, white in each: Mattes, a path, or an
+    array ``[M, H, W]``, uint8 or 0..1, for every frame or one for all.
     progress(done, total) counts frames tracked, then frames encoded; an exception it raises stops the work.
     Raises NoFaceError when no frame shows a usable face, InputError for boxes that do not fit the frames.
     """
@@ -167,16 +145,20 @@ def prepare_avatar(
     profile = profile or Profile.for_version(models.version)
     total = 2 * len(source)
     tracked: Progress | None = None if progress is None else (lambda done, _: progress(done, total))
-    track = find_faces(source, profile, boxes=boxes, landmarks=landmarks, select=select, progress=tracked)
-    preparer = Preparer(models, track, profile, source.size)
-    valid = [int(index) for index in np.flatnonzero(track.valid)]
-    latents = torch.empty(len(valid), *LATENT_SHAPE)
-    masks: list[PasteMask] = []
-    for start in range(0, len(valid), _PREPARE_BATCH):
-        batch = valid[start : start + _PREPARE_BATCH]
-        for row, item in enumerate(preparer.prepare(batch, list(source.read(batch))), start):
-            latents[row] = item.latents
-            masks.append(item.mask)
-        if progress is not None:
-            progress(len(source) + batch[-1] + 1, total)
+    with ExitStack() as stack:
+        mask, occluder = (open_mattes(stack, mattes, source) for mattes in (mask, occluder))
+        check_mask_source(profile, parser=models.face_parser is not None, mask=mask is not None)
+        search = FaceSearch(source, profile, boxes, landmarks, occluder=occluder)
+        track = search.one(select, tracked)
+        preparer = Preparer(models, track, profile, source.size, mask=mask, occluder=occluder)
+        valid = [int(index) for index in np.flatnonzero(track.valid)]
+        latents = torch.empty(len(valid), *LATENT_SHAPE)
+        masks: list[PasteMask] = []
+        for start in range(0, len(valid), _PREPARE_BATCH):
+            batch = valid[start : start + _PREPARE_BATCH]
+            for row, item in enumerate(preparer.prepare(batch, list(source.read(batch))), start):
+                latents[row] = item.latents
+                masks.append(item.mask)
+            if progress is not None:
+                progress(len(source) + batch[-1] + 1, total)
     return Avatar(source, track, profile, latents, tuple(masks))

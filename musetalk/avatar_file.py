@@ -20,6 +20,7 @@ from .avatar import FORMAT_VERSION, Avatar, content_hash
 from .errors import AvatarError, InputError, OutputError
 from .face.masks import PasteMask
 from .face.track import FaceTrack, Jitter, PassThrough
+from .face.upright import as_turn
 from .preparation import LATENT_SHAPE
 from .profile import Profile
 from .video.frames import FrameSource, hash_file
@@ -79,7 +80,7 @@ def _write_parts(avatar: Avatar, part: Path, copy_footage: bool) -> None:
         "jitter": None if avatar.track.jitter is None else asdict(avatar.track.jitter),
         "tensors_sha256": _sha256(tensors),
         # Of the footage as it is stored: that is what a loaded avatar will see.
-        "content_hash": content_hash(footage["sha256"], avatar.track, avatar.profile),
+        "content_hash": content_hash(footage["sha256"], avatar.track, avatar.profile, avatar.masks),
     }
     (part / AVATAR_JSON).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
@@ -236,18 +237,24 @@ def _from_tensors(
         turns=arrays.get("turns"),
         jitter=None if jitter is None else Jitter(**jitter),
     )
+    if track.turns is not None and track.turns.shape != (len(track), 3):
+        raise ValueError(f"turns are {list(track.turns.shape)} for {len(track)} frames")
     latents = tensors["latents"]
     if latents.dtype != torch.float32 or tuple(latents.shape[1:]) != LATENT_SHAPE:
         raise ValueError(f"latents are {latents.dtype} {list(latents.shape)}")
     packed, ends = arrays["mask_bytes"].tobytes(), np.cumsum(arrays["mask_sizes"])
+    # The masks' turns are the track's, their colour match the profile's: neither is stored twice.
+    turns = [None if track.turns is None else as_turn(track.turns[index]) for index in np.flatnonzero(track.valid)]
+    color_match = profile.color_match and not profile.parity
     masks = tuple(
-        PasteMask(_box(box), _box(crop), _box(region), packed[end - size : end])
-        for box, crop, region, size, end in zip(
+        PasteMask(_box(box), _box(crop), _box(region), packed[end - size : end], turn, color_match)
+        for box, crop, region, size, end, turn in zip(
             arrays["mask_boxes"],
             arrays["mask_crops"],
             arrays["mask_regions"],
             arrays["mask_sizes"],
             ends,
+            turns,
             strict=True,
         )
     )

@@ -19,7 +19,8 @@ from .commands import (
     profile_of,
 )
 from .errors import InputError, MuseTalkError
-from .pipeline import LipSyncReport, StageProgress, lipsync
+from .pipeline import StageProgress, lipsync
+from .report import LipSyncReport
 from .tasks import Task, read_tasks
 from .terminal import TerminalProgress
 from .video.writer import VideoWriter
@@ -34,8 +35,8 @@ def run_tasks(args: argparse.Namespace) -> Result:
     Inputs and outputs of all tasks are checked first. A task that then fails does not stop the others; its error is
     in the result, and the exit code is that of the first failure.
     """
-    if args.audio is not None:
-        raise InputError("--audio and --tasks exclude each other: the task file names the sounds")
+    if args.audio is not None or args.speaker is not None or args.speaker_map is not None:
+        raise InputError("--tasks excludes --audio, --speaker and --speaker-map: the task file names the sounds")
     tasks = read_tasks(args.tasks)
     args.output.mkdir(parents=True, exist_ok=True)
     for task in tasks:

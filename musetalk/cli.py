@@ -11,8 +11,9 @@ from typing import Any
 
 from . import __version__, commands
 from .errors import MuseTalkError
+from .face.names import LANDMARK_SOURCES
 from .playback import LOOP_MODES
-from .profile import PARSING_MODES, VAE_SAMPLING, Profile
+from .profile import MASK_SOURCES, PARSING_MODES, VAE_SAMPLING, Profile
 
 _INTERRUPTED = 130
 _EPILOG = (
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_lipsync(subparsers)
     _add_prepare(subparsers)
+    _add_faces(subparsers)
     _add_download(subparsers)
     _add_inspect(subparsers)
     return parser
@@ -73,6 +75,16 @@ def _add_lipsync(subparsers: Any) -> None:
     source.add_argument("--avatar", type=Path, help="avatar folder made by `musetalk prepare`")
     source.add_argument("--tasks", type=Path, help="YAML task file: upstream's test.yaml or realtime.yaml")
     command.add_argument("--audio", type=Path, help="anything with sound (default: the video's own)")
+    command.add_argument(
+        "--speaker",
+        action="append",
+        metavar="WHO=AUDIO",
+        help="one of several people and what they say, such as 0=a.wav; once per person (WHO as for --face; "
+        "`musetalk faces` lists who is there)",
+    )
+    command.add_argument(
+        "--speaker-map", type=Path, metavar="FILE", help="YAML or JSON: who speaks from when to when (see the README)"
+    )
     command.add_argument(
         "--output", type=Path, required=True, help=".mp4, .mov or .mkv to write; for --tasks, a folder"
     )
@@ -101,10 +113,26 @@ def _add_prepare(subparsers: Any) -> None:
     _add_profile_options(command)
 
 
+def _add_faces(subparsers: Any) -> None:
+    command = _add_command(
+        subparsers, "faces", commands.faces, "List the people of a video, and what can be redrawn of each."
+    )
+    command.add_argument("--video", type=Path, required=True, help="video, image, or folder of images")
+    command.add_argument("--sheet", type=Path, help="picture to write, PNG or JPEG: everybody with their number")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing sheet")
+    command.add_argument("--models", type=Path, default=Path("models"), help="models folder (default: models)")
+    command.add_argument("--device", help="cuda, mps, cpu, ... (default: the best there is)")
+    _add_footage_options(command, face=False)
+    _add_profile_options(command)
+
+
 def _add_download(subparsers: Any) -> None:
     command = _add_command(subparsers, "download", commands.download, "Fetch missing weights from the hub.")
     command.add_argument("--models", type=Path, default=Path("models"), help="models folder (default: models)")
     command.add_argument("--version", choices=("v15", "v1", "all"), default="v15", help="default: v15")
+    command.add_argument(
+        "--include", action="append", default=[], metavar="NAME", help="an optional file besides, such as dwpose"
+    )
     command.add_argument("--endpoint", help="mirror of https://huggingface.co (default: $HF_ENDPOINT)")
 
 
@@ -121,12 +149,27 @@ def _add_model_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="default: fp16 on a GPU, fp32 on a CPU")
 
 
-def _add_footage_options(command: argparse.ArgumentParser) -> None:
+def _add_footage_options(command: argparse.ArgumentParser, *, face: bool = True) -> None:
     group = command.add_argument_group("footage")
     group.add_argument("--fps", type=float, help="show the footage at this rate (default: its own, 25 for images)")
     group.add_argument("--boxes", type=Path, help="JSON or NPZ file with face boxes or 68 landmarks per frame")
     group.add_argument(
-        "--face", type=_face, default="largest", metavar="largest|X,Y", help="which face, where there are several"
+        "--landmarks",
+        choices=LANDMARK_SOURCES,
+        help="who finds the face: the built-in mesh (default), or DWPose, which needs its weights "
+        "(`musetalk download --include dwpose`)",
+    )
+    if face:
+        group.add_argument(
+            "--face",
+            default="largest",
+            metavar="WHO",
+            help="whose face, where there are several: largest (default), smallest, left, right, center, an index, a "
+            "point X,Y in pixels, or a picture of the person",
+        )
+    group.add_argument("--mask", type=Path, help="video, image or folder: only what is white may be redrawn")
+    group.add_argument(
+        "--occluder", type=Path, help="video, image or folder: what is white stands in front of the face"
     )
 
 
@@ -146,18 +189,30 @@ def _add_profile_options(command: argparse.ArgumentParser) -> None:
         type=float,
         help=f"part of the crop above which nothing is pasted (default: {default.upper_boundary_ratio})",
     )
+    group.add_argument("--mask-source", choices=MASK_SOURCES, help="what draws the mask (default: parser, else mesh)")
+    group.add_argument(
+        "--color-match", action="store_true", default=None, help="fit the redrawn face's colours to the footage"
+    )
+    group.add_argument(
+        "--smoothing", type=float, help=f"of landmarks over time, 0 is off (default: {default.smoothing:g})"
+    )
+    group.add_argument("--upright", action="store_true", default=None, help="turn the crop with a tilted head")
+    group.add_argument(
+        "--max-yaw",
+        type=float,
+        help=f"degrees to the side before a frame is left as filmed (default: {default.max_yaw:g})",
+    )
+    group.add_argument("--max-pitch", type=float, help=f"the same up and down (default: {default.max_pitch:g})")
+    group.add_argument(
+        "--max-covered",
+        type=float,
+        help=f"the same for the covered part of the mouth (default: {default.max_covered:g})",
+    )
+    group.add_argument(
+        "--fade", type=float, help=f"seconds of cross-fade beside such frames (default: {default.fade:g})"
+    )
     group.add_argument("--vae-sampling", choices=VAE_SAMPLING, help=f"default: {default.vae_sampling}")
     group.add_argument("--seed", type=int, help="of --vae-sampling sample")
     group.add_argument(
         "--parity", action="store_true", default=None, help="reproduce upstream with its quirks (for comparisons)"
     )
-
-
-def _face(text: str) -> str | tuple[float, float]:
-    if text == "largest":
-        return text
-    try:
-        x, y = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 'largest' nor a point X,Y in pixels") from None
-    return x, y

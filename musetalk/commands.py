@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,10 @@ from .profile import Profile
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
+    from .face.sources import LandmarkSource
     from .models import Models
-    from .pipeline import LipSyncReport
+    from .report import LipSyncReport
+    from .speakers import Speaker
 
 Result = tuple[dict[str, Any], int]
 
@@ -29,7 +31,7 @@ def lipsync(args: argparse.Namespace) -> Result:
         return run_tasks(args)
     from .avatar_file import load_avatar
     from .pipeline import lipsync as run
-    from .pipeline import open_sound
+    from .soundtrack import open_sound
     from .video.writer import VideoWriter
 
     # Whatever can be wrong with the inputs is found before gigabytes of weights are read.
@@ -42,8 +44,10 @@ def lipsync(args: argparse.Namespace) -> Result:
             options: dict[str, Any] = {}
         else:
             video = stack.enter_context(open_frames(args, args.video))
-            options = footage_options(args)
-        audio = open_sound(args.audio, video if args.avatar is None else video.frames)
+            options = {**footage_options(args), "speakers": speakers_of(args)}
+        audio = None
+        if options.get("speakers") is None:
+            audio = open_sound(args.audio, video if args.avatar is None else video.frames)
         models = load_models(args)
         if args.avatar is None:
             options["profile"] = profile_of(args, models)
@@ -57,7 +61,7 @@ def lipsync(args: argparse.Namespace) -> Result:
 def prepare(args: argparse.Namespace) -> Result:
     from .avatar import prepare_avatar
     from .avatar_file import check_avatar_target, save_avatar
-    from .face.boxes import shift_range
+    from .report import SpeakerReport
 
     check_avatar_target(args.output, overwrite=args.overwrite)
     with open_frames(args, args.video) as frames, TerminalProgress(quiet=args.quiet) as progress:
@@ -71,18 +75,50 @@ def prepare(args: argparse.Namespace) -> Result:
             **options,
         )
         save_avatar(avatar, args.output, copy_footage=args.copy_footage, overwrite=args.overwrite)
-    useful = shift_range(avatar.track)
+    face = SpeakerReport.of(avatar.track)
     if not args.json:
         print(f"wrote {args.output}: {len(avatar.frames)} frames, {len(avatar.masks)} with a face")
-        if useful is not None:
-            print(f"  {useful}")
+        for line in face.lines():
+            print(f"  {line}")
     return {
         "avatar": str(args.output),
         "frames": len(avatar.frames),
         "faces": len(avatar.masks),
         "content_hash": avatar.content_hash(),
-        "shift_range": None if useful is None else vars(useful),
+        **asdict(face),
     }, 0
+
+
+def faces(args: argparse.Namespace) -> Result:
+    from .face.mattes import open_mattes
+    from .face.sheet import check_sheet_target, people_sheet, write_sheet
+    from .faces import FaceSearch
+    from .report import SpeakerReport
+
+    if args.sheet is not None:
+        check_sheet_target(args.sheet, overwrite=args.overwrite)
+    profile = Profile.for_version("v15", **{name: getattr(args, name) for name in _PROFILE_OPTIONS})
+    with ExitStack() as stack:
+        frames = stack.enter_context(open_frames(args, args.video))
+        options = search_options(args)
+        occluder = open_mattes(stack, options["occluder"], frames)
+        search = FaceSearch(frames, profile, landmarks=options["landmarks"], occluder=occluder)
+        progress = stack.enter_context(TerminalProgress(quiet=args.quiet))
+        people = search.everyone(lambda done, total: progress("faces", done, total))
+        tracks = [search.track_of(person) for person in people]
+        if args.sheet is not None:
+            write_sheet(people_sheet(people), args.sheet)
+    found = []
+    for person, track in zip(people, tracks, strict=True):
+        seen = person.sightings.seen.nonzero()[0]
+        usable = int(track.valid.sum())
+        report = SpeakerReport.of(track, person.index)
+        found.append({"first_frame": int(seen[0]), "last_frame": int(seen[-1]), "usable": usable, **asdict(report)})
+        if not args.json:
+            print(f"person {person.index}: seen in {len(seen)} of {len(track)} frames, {usable} can be redrawn")
+            for line in report.lines():
+                print(f"  {line}")
+    return {"video": str(args.video), "frames": len(frames), "people": found}, 0
 
 
 def download(args: argparse.Namespace) -> Result:
@@ -92,7 +128,14 @@ def download(args: argparse.Namespace) -> Result:
         print(text, file=sys.stderr)
 
     with TerminalProgress(quiet=args.quiet, unit="B", unit_scale=True) as progress:
-        files = fetch(args.models, args.version, endpoint=args.endpoint, progress=progress, notice=say)
+        files = fetch(
+            args.models,
+            args.version,
+            include=tuple(args.include),
+            endpoint=args.endpoint,
+            progress=progress,
+            notice=say,
+        )
     return {"models": str(args.models), "files": [str(path) for path in files]}, 0
 
 
@@ -134,16 +177,47 @@ def open_frames(args: argparse.Namespace, video: Path) -> Any:
 
 
 def footage_options(args: argparse.Namespace) -> dict[str, Any]:
-    """``landmarks`` and ``select`` of the engine's functions."""
-    from .face.face_file import load_face_file
+    """``landmarks``, ``select``, ``mask`` and ``occluder`` of the engine's functions."""
+    from .speakers import parse_person
 
-    landmarks = None if args.boxes is None else load_face_file(args.boxes)
-    return {"landmarks": landmarks, "select": args.face}
+    return {**search_options(args), "select": parse_person(args.face), "mask": args.mask}
+
+
+def search_options(args: argparse.Namespace) -> dict[str, Any]:
+    """``landmarks`` and ``occluder``: what a search for faces takes."""
+    from .face.face_file import load_face_file
+    from .face.published import open_landmarks
+
+    if args.boxes is not None and args.landmarks is not None:
+        raise InputError("--boxes and --landmarks exclude each other: both say where the face is")
+    if args.boxes is not None:
+        landmarks: LandmarkSource | None = load_face_file(args.boxes)
+    elif args.landmarks is not None:
+        landmarks = open_landmarks(args.landmarks, args.models, args.device)
+    else:
+        landmarks = None
+    return {"landmarks": landmarks, "occluder": args.occluder}
+
+
+def speakers_of(args: argparse.Namespace) -> list[Speaker] | None:
+    """``speakers`` of the engine's :func:`lipsync`, None where one face speaks. Raises InputError."""
+    from .speakers import parse_speaker, read_speaker_map
+
+    if args.speaker is None and args.speaker_map is None:
+        return None
+    if args.speaker is not None and (args.speaker_map is not None or args.audio is not None):
+        raise InputError("--speaker, --speaker-map and --audio exclude each other; only a map can share one --audio")
+    if args.face != "largest":
+        raise InputError("--face chooses one speaker; leave it out beside --speaker and --speaker-map")
+    if args.speaker is not None:
+        return [parse_speaker(text) for text in args.speaker]
+    return read_speaker_map(args.speaker_map, args.audio)
 
 
 def refuse_footage_options(args: argparse.Namespace) -> None:
     """An avatar brings its own footage options; ones given beside it would be silently ignored."""
-    given = [name for name in (*_PROFILE_OPTIONS, "fps", "boxes") if getattr(args, name) is not None]
+    names = (*_PROFILE_OPTIONS, "fps", "boxes", "landmarks", "mask", "occluder", "speaker", "speaker_map")
+    given = [name for name in names if getattr(args, name) is not None]
     given += ["face"] if args.face != "largest" else []
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -157,7 +231,5 @@ def encode_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def print_report(report: LipSyncReport) -> None:
     print(f"wrote {report.output}: {report.frames} frames at {float(report.fps):.6g} fps")
-    for first, last in report.faceless:
-        print(f"  no face in source frames {first}-{last}: left untouched")
-    if report.shift_range is not None:
-        print(f"  {report.shift_range}")
+    for line in report.lines():
+        print(f"  {line}")

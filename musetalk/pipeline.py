@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from .audio.features import exact_fps, open_windows
-from .audio.source import AudioSource
-from .avatar import Avatar, check_avatar, find_faces
+from .audio.features import exact_fps
+from .avatar import Avatar, check_avatar
 from .errors import InputError
-from .face.boxes import ShiftRange, shift_range
+from .face.mask_maker import check_mask_source
+from .face.mattes import open_mattes
+from .face.selection import PersonSelect
 from .face.sources import LandmarkSource
+from .face.track import FaceTrack
+from .faces import FaceSearch
 from .playback import check_loop, output_length
 from .preparation import Preparer, SpooledMaterial
 from .profile import Profile
-from .render import Footage, render
+from .render import MaterialSource, Voice, render
+from .report import LipSyncReport, SpeakerReport
+from .schedule import Schedule
+from .soundtrack import Sounds
+from .speakers import Speaker, check_speakers
 from .video.frames import FrameSource
 from .video.writer import VideoWriter
 
@@ -30,29 +35,6 @@ if TYPE_CHECKING:
 
 StageProgress = Callable[[str, int, int], None]
 """``progress(stage, done, total)`` with stage ``audio``, ``faces`` or ``frames``; a total of 0 is not known yet."""
-
-
-@dataclass(frozen=True)
-class LipSyncReport:
-    """What a finished job did.
-
-    frames: how many were written, at exactly ``fps``. faceless: spans of source frames, first and last, that passed
-    through untouched. shift_range: the usable ``bbox_shift``, None when only boxes are known. seconds: per stage
-    (stages overlap).
-    """
-
-    output: Path
-    frames: int
-    fps: Fraction
-    width: int
-    height: int
-    faceless: tuple[tuple[int, int], ...]
-    shift_range: ShiftRange | None
-    seconds: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON values."""
-        return {**asdict(self), "output": str(self.output), "fps": str(self.fps)}
 
 
 def lipsync(
@@ -64,7 +46,10 @@ def lipsync(
     profile: Profile | None = None,
     boxes: Any = None,
     landmarks: LandmarkSource | None = None,
-    select: str | tuple[float, float] = "largest",
+    select: PersonSelect = "largest",
+    speakers: Sequence[Speaker] | None = None,
+    mask: Any = None,
+    occluder: Any = None,
     fps: Fraction | float | None = None,
     loop: str = "ping-pong",
     batch_size: int = 8,
@@ -80,7 +65,9 @@ def lipsync(
     audio: path of anything with sound, an AudioSource, or None for the video's own sound.
     output: path of the ``.mp4``, ``.mov`` or ``.mkv`` to write (H.264 and AAC); it appears when it is complete.
     profile: settings; default those of the models' version. An Avatar brings its own.
-    boxes, landmarks, select: see :func:`prepare_avatar`. An Avatar brings its own.
+    boxes, landmarks, select, mask, occluder: see :func:`prepare_avatar`. An Avatar brings its own.
+    speakers: several people of the footage, each with a sound of their own, instead of ``audio`` and ``select``. The
+        sound of the result is all of them together; frames in which a person does not speak keep that person as filmed.
     fps: show the footage at this constant rate; default is its own (25 for images).
     loop: ``ping-pong``, ``repeat``, ``hold`` or ``cut``, for sound longer than the footage.
     batch_size: frames per UNet pass. codec, crf, preset: of the one encode.
@@ -93,38 +80,53 @@ def lipsync(
         raise InputError(f"batch_size is {batch_size}; it must be at least 1")
     output = Path(output)
     VideoWriter.check_target(output, overwrite=overwrite)
+    parts = _parts(audio, select, speakers)
     report = progress or _ignore
     with ExitStack() as stack:
-        avatar = video if isinstance(video, Avatar) else None
-        if avatar is not None:
-            _refuse_preparation(profile=profile, boxes=boxes, landmarks=landmarks, fps=fps)
-            check_avatar(models, avatar)
-        profile = avatar.profile if avatar is not None else profile or Profile.for_version(models.version)
-        frames = avatar.frames if avatar is not None else _open_frames(stack, video, fps, profile.parity)
-        sound = open_sound(audio, frames)
-        _refuse_own_input(output, frames, sound)
-        started = time.perf_counter()
-        windows = open_windows(
-            models, sound, frames.fps, parity=profile.parity, check_cancelled=lambda: report("audio", 0, 0)
-        )
-        stack.callback(windows.close)
-        length = output_length(len(windows), len(frames), loop, frames.is_still)
-        audio_read = time.perf_counter()
-        if avatar is not None:
-            footage = Footage(frames, avatar.track, avatar)
-        else:
-            track = find_faces(
-                frames,
-                profile,
+        if isinstance(video, Avatar):
+            _refuse_preparation(
+                profile=profile,
                 boxes=boxes,
                 landmarks=landmarks,
-                count=min(length, len(frames)),
-                select=select,
-                progress=lambda done, total: report("faces", done, total),
+                speakers=speakers,
+                mask=mask,
+                occluder=occluder,
+                fps=fps,
             )
-            preparer = Preparer(models, track, profile, frames.size)
-            spool = SpooledMaterial(preparer, keep=length > len(frames))
-            footage = Footage(frames, track, stack.enter_context(spool))
+            check_avatar(models, video)
+            frames, profile = video.frames, video.profile
+        else:
+            profile = profile or Profile.for_version(models.version)
+            frames = _open_frames(stack, video, fps, profile.parity)
+            check_mask_source(profile, parser=models.face_parser is not None, mask=mask is not None)
+        mask, occluder = (open_mattes(stack, mattes, frames) for mattes in (mask, occluder))
+        sounds = Sounds([part.audio for part in parts], frames)
+        _refuse_own_input(output, frames, sounds)
+        started = time.perf_counter()
+        windows = sounds.windows(stack, models, frames, profile.parity, lambda: report("audio", 0, 0))
+        heard = max(map(len, windows))
+        length = output_length(heard, len(frames), loop, frames.is_still)
+        audio_read = time.perf_counter()
+        if isinstance(video, Avatar):
+            cast: list[_Role] = [_Role(None, video.track, video)]
+        else:
+            search = FaceSearch(frames, profile, boxes, landmarks, min(length, len(frames)), occluder)
+            found = _find(search, parts, speakers is not None, lambda done, total: report("faces", done, total))
+            keep = length > len(frames)
+            cast = []
+            for person, track in found:
+                preparer = Preparer(models, track, profile, frames.size, mask=mask, occluder=occluder)
+                cast.append(_Role(person, track, stack.enter_context(SpooledMaterial(preparer, keep=keep))))
+        fade = 0.0 if profile.parity else profile.fade
+        voices = [
+            Voice(
+                role.track,
+                role.material,
+                sound,
+                Schedule(part.spans, frames.fps, heard=len(sound), length=length, fade=fade),
+            )
+            for role, sound, part in zip(cast, windows, parts, strict=True)
+        ]
         faces_found = time.perf_counter()
         writer = stack.enter_context(
             VideoWriter(
@@ -132,8 +134,8 @@ def lipsync(
                 frames.width,
                 frames.height,
                 frames.fps,
-                audio=sound,
-                audio_duration=length / frames.fps if length < len(windows) else None,
+                audio=sounds.mixed,
+                audio_duration=length / frames.fps if length < heard else None,
                 color=frames.color,
                 codec=codec,
                 crf=crf,
@@ -143,8 +145,8 @@ def lipsync(
         )
         seconds = render(
             models,
-            footage,
-            windows,
+            frames,
+            voices,
             length,
             writer.write,
             loop=loop,
@@ -158,16 +160,38 @@ def lipsync(
         fps=frames.fps,
         width=frames.width,
         height=frames.height,
-        faceless=faceless_spans(footage.track.valid),
-        shift_range=shift_range(footage.track),
+        speakers=tuple(SpeakerReport.of(role.track, role.person) for role in cast),
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
     )
 
 
-def faceless_spans(valid: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """Runs of False in bool ``[M]`` as ``(first, last)`` pairs."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], valid, [True]]).astype(np.int8)))
-    return tuple((int(first), int(after) - 1) for first, after in edges.reshape(-1, 2))
+@dataclass(frozen=True)
+class _Role:
+    """One speaker, found: index among the people of the clip (None where one face was followed), track, material."""
+
+    person: int | None
+    track: FaceTrack
+    material: MaterialSource
+
+
+def _parts(audio: Any, select: PersonSelect, speakers: Sequence[Speaker] | None) -> Sequence[Speaker]:
+    if speakers is None:
+        return [Speaker(select, audio)]
+    if audio is not None or not (isinstance(select, str) and select == "largest"):
+        raise InputError("speakers say who speaks what; leave out audio and select beside them")
+    check_speakers(speakers)
+    return speakers
+
+
+def _find(
+    search: FaceSearch, parts: Sequence[Speaker], several: bool, progress: Callable[[int, int], None]
+) -> Sequence[tuple[int | None, FaceTrack]]:
+    if not several:
+        return [(None, search.one(parts[0].person, progress))]
+    found = search.several([part.person for part in parts], progress)
+    # Different words may mean one person.
+    check_speakers([replace(part, person=person) for part, (person, _) in zip(parts, found, strict=True)])
+    return found
 
 
 def _open_frames(stack: ExitStack, video: Any, fps: Fraction | float | None, parity: bool) -> FrameSource:
@@ -178,17 +202,6 @@ def _open_frames(stack: ExitStack, video: Any, fps: Fraction | float | None, par
     return stack.enter_context(FrameSource.open(video, None if fps is None else exact_fps(fps), parity=parity))
 
 
-def open_sound(audio: Any, frames: FrameSource) -> AudioSource:
-    """The driving sound: an AudioSource as it is, a path opened, None for the footage's own. Raises InputError."""
-    if isinstance(audio, AudioSource):
-        return audio
-    if audio is not None:
-        return AudioSource.open(audio)
-    if frames.path is None or frames.path.is_dir():
-        raise InputError("no sound was given and the footage has none; pass audio=...")
-    return AudioSource.open(frames.path)
-
-
 def _refuse_preparation(**given: Any) -> None:
     named = [name for name, value in given.items() if value is not None]
     if named:
@@ -197,9 +210,9 @@ def _refuse_preparation(**given: Any) -> None:
         )
 
 
-def _refuse_own_input(output: Path, frames: FrameSource, sound: AudioSource) -> None:
-    for source in (frames.path, sound.path):
-        if source is not None and output.exists() and output.samefile(source):
+def _refuse_own_input(output: Path, frames: FrameSource, sounds: Sounds) -> None:
+    for path in (frames.path, *(source.path for source in sounds.sources)):
+        if path is not None and output.exists() and output.samefile(path):
             raise InputError(f"the output {output} is also an input; choose another name")
 
 

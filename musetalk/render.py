@@ -21,6 +21,7 @@ from .inpainting import predict_latents
 from .latents import decode_batch
 from .playback import source_indices
 from .preparation import FaceMaterial
+from .schedule import Schedule
 from .threads import Prefetch, Sink
 from .video.frames import FrameSource
 
@@ -37,12 +38,13 @@ class MaterialSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Footage:
-    """What is redrawn: the frames, the face in each, and where their latents and masks come from."""
+class Voice:
+    """One speaker: the face in each source frame, where its latents and masks come from, the sound, and when."""
 
-    frames: FrameSource
     track: FaceTrack
     material: MaterialSource
+    windows: AudioWindows
+    schedule: Schedule
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class _Paste:
 
 def render(
     models: Models,
-    footage: Footage,
-    windows: AudioWindows,
+    frames: FrameSource,
+    voices: Sequence[Voice],
     length: int,
     write: Callable[[np.ndarray], None],
     *,
@@ -76,19 +78,20 @@ def render(
 ) -> dict[str, float]:
     """Send ``length`` output frames to ``write``, in order, as uint8 RGB ``[n, H, W, 3]``.
 
+    Voices are pasted one after the other, each over what the ones before it left.
     Reading runs ahead in one thread, blending and ``write`` follow in another; both queues are bounded.
     progress(done, total) counts frames through the networks; an exception it raises stops the work within one batch.
     Returns the seconds spent per stage (stages overlap).
     """
     clock = _Clock()
-    size = chunk_length(footage.frames, batch_size)
+    size = chunk_length(frames, batch_size)
 
     def read() -> Iterator[_Chunk]:
         for start in range(0, length, size):
-            sources = source_indices(start, min(start + size, length), len(footage.frames), loop)
+            sources = source_indices(start, min(start + size, length), len(frames), loop)
             with clock("read"):
-                frames = np.array(footage.frames.read(sources))
-            yield _Chunk(start, sources, frames)
+                pictures = np.array(frames.read(sources))
+            yield _Chunk(start, sources, pictures)
 
     def finish(job: tuple[_Chunk, list[_Paste]]) -> None:
         chunk, pastes = job
@@ -100,25 +103,27 @@ def render(
 
     with Sink(finish, _QUEUE_DEPTH) as sink, Prefetch(read(), _QUEUE_DEPTH) as chunks:
         for chunk in chunks:
-            sink.put((chunk, _generate(models, footage, windows, chunk, clock)))
+            sink.put((chunk, [paste for voice in voices for paste in _generate(models, voice, chunk, clock)]))
             if progress is not None:
                 progress(chunk.start + len(chunk.sources), length)
     return clock.seconds
 
 
-def _generate(models: Models, footage: Footage, windows: AudioWindows, chunk: _Chunk, clock: _Clock) -> list[_Paste]:
-    positions = [i for i, source in enumerate(chunk.sources) if footage.track.valid[source]]
+def _generate(models: Models, voice: Voice, chunk: _Chunk, clock: _Clock) -> list[_Paste]:
+    strength = voice.schedule.weights(range(chunk.start, chunk.start + len(chunk.sources)))
+    positions = [i for i, source in enumerate(chunk.sources) if voice.track.valid[source] and strength[i] > 0]
     if not positions:
         return []
     with clock("audio"):
-        tokens = windows.gather([chunk.start + i for i in positions])
+        tokens = voice.windows.gather([chunk.start + i for i in positions])
     with clock("prepare"):
-        items = footage.material.material([chunk.sources[i] for i in positions], [chunk.frames[i] for i in positions])
+        items = voice.material.material([chunk.sources[i] for i in positions], [chunk.frames[i] for i in positions])
     with clock("unet"):
         predicted = predict_latents(models, torch.stack([item.latents for item in items]), tokens)
     with clock("decode"):
         faces = decode_batch(models, predicted)
-    return [_Paste(i, face, item.mask) for i, face, item in zip(positions, faces, items, strict=True)]
+    masks = [item.mask.faded(float(strength[i])) for i, item in zip(positions, items, strict=True)]
+    return [_Paste(*paste) for paste in zip(positions, faces, masks, strict=True)]
 
 
 class _Clock:

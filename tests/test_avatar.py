@@ -42,9 +42,10 @@ def test_frames_without_a_face_keep_the_others_in_place(mesh_models, portrait_fr
     frames = portrait_frames.copy()
     frames[3:6] = 0
     boxes = np.tile([139, 60, 232, 176], (12, 1))
-    whole = prepare_avatar(mesh_models, portrait_frames, boxes=boxes)
+    hard = Profile(fade=0)
+    whole = prepare_avatar(mesh_models, portrait_frames, boxes=boxes, profile=hard)
     boxes[3:6] = 0
-    avatar = prepare_avatar(mesh_models, frames, boxes=boxes)
+    avatar = prepare_avatar(mesh_models, frames, boxes=boxes, profile=hard)
     assert avatar.track.valid.tolist() == [True] * 3 + [False] * 3 + [True] * 6
     assert avatar.rows.tolist() == [0, 1, 2, -1, -1, -1, 3, 4, 5, 6, 7, 8]
     features = audio_features(mesh_models, voice, 16000)

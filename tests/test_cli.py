@@ -140,7 +140,7 @@ def test_task_problems_are_found_before_any_work(run, models, clip, tmp_path):
         ["lipsync"],
         ["lipsync", "--video", "a.mp4", "--avatar", "b", "--output", "o.mp4"],
         ["lipsync", "--video", "a.mp4", "--output", "o.mp4", "--loop", "bounce"],
-        ["lipsync", "--video", "a.mp4", "--output", "o.mp4", "--face", "left"],
+        ["lipsync", "--video", "a.mp4", "--output", "o.mp4", "--landmarks", "openpose"],
     ],
 )
 def test_wrong_usage_exits_with_two(arguments):

@@ -13,9 +13,10 @@ from musetalk.audio.features import open_windows
 from musetalk.audio.source import AudioSource
 from musetalk.avatar_file import load_avatar, save_avatar
 from musetalk.errors import InputError, NoFaceError, OutputError
-from musetalk.pipeline import faceless_spans
+from musetalk.face.track import PassThrough
 from musetalk.preparation import Preparer, SpooledMaterial
-from musetalk.render import Footage, render
+from musetalk.render import MaterialSource, Voice, render
+from musetalk.schedule import Schedule
 
 
 def sound(seconds: float) -> AudioSource:
@@ -32,16 +33,18 @@ def facts(path) -> tuple[int, Fraction, float, float]:
     return count, rate, float(count / rate), heard
 
 
-def rendered(models, footage: Footage, source: AudioSource, length: int, **options) -> np.ndarray:
-    windows = open_windows(models, source, footage.frames.fps)
+def rendered(models, avatar, material: MaterialSource, source: AudioSource, length: int, **options) -> np.ndarray:
+    frames = avatar.frames
+    windows = open_windows(models, source, frames.fps)
+    schedule = Schedule(None, frames.fps, heard=len(windows), length=length)
     pieces: list[np.ndarray] = []
-    render(models, footage, windows, length, lambda frames: pieces.append(frames.copy()), **options)
+    voice = Voice(avatar.track, material, windows, schedule)
+    render(models, frames, [voice], length, lambda frames: pieces.append(frames.copy()), **options)
     return np.concatenate(pieces)
 
 
-def streaming_footage(models, avatar, *, keep: bool) -> Footage:
-    preparer = Preparer(models, avatar.track, avatar.profile, avatar.frames.size)
-    return Footage(avatar.frames, avatar.track, SpooledMaterial(preparer, keep=keep))
+def spooled(models, avatar, *, keep: bool) -> SpooledMaterial:
+    return SpooledMaterial(Preparer(models, avatar.track, avatar.profile, avatar.frames.size), keep=keep)
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +62,12 @@ def stage_by_stage(mesh_models, avatar):
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_streaming_equals_the_stages_one_by_one(mesh_models, avatar, stage_by_stage, keep):
-    frames = rendered(mesh_models, streaming_footage(mesh_models, avatar, keep=keep), sound(1.2), 30)
+    frames = rendered(mesh_models, avatar, spooled(mesh_models, avatar, keep=keep), sound(1.2), 30)
     np.testing.assert_array_equal(frames, stage_by_stage)
 
 
 def test_batch_of_one_equals_batch_of_eight(mesh_models, avatar, stage_by_stage):
-    footage = Footage(avatar.frames, avatar.track, avatar)
-    frames = rendered(mesh_models, footage, sound(1.2), 30, batch_size=1)
+    frames = rendered(mesh_models, avatar, avatar, sound(1.2), 30, batch_size=1)
     assert np.abs(frames.astype(int) - stage_by_stage).max() <= 1
 
 
@@ -84,7 +86,8 @@ def test_file_in_file_out(mesh_models, clip, speech, tmp_path):
     count, rate, seen, heard = facts(report.output)
     assert count == report.frames == 80 and rate == 25 and (report.width, report.height) == (384, 320)
     assert abs(seen - heard) <= 1 / 25
-    assert report.faceless == () and report.shift_range is not None
+    (speaker,) = report.speakers
+    assert speaker.passed == () and speaker.shift_range is not None and speaker.person is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4"]
 
 
@@ -133,9 +136,9 @@ def test_faceless_frames_pass_through_in_place(mesh_models, portrait, tmp_path):
     frames = np.stack([portrait] * 30)
     frames[10:20] = np.random.default_rng(0).integers(0, 60, frames[10:20].shape, dtype=np.uint8)
     report = lipsync(mesh_models, FrameSource.from_array(frames), sound(1.2), tmp_path / "out.mp4")
-    assert report.frames == 30 and report.faceless == ((10, 19),)
+    assert report.frames == 30 and report.speakers[0].passed == (PassThrough(10, 19, "no face"),)
     prepared = prepare_avatar(mesh_models, frames)
-    output = rendered(mesh_models, streaming_footage(mesh_models, prepared, keep=False), sound(1.2), 30)
+    output = rendered(mesh_models, prepared, spooled(mesh_models, prepared, keep=False), sound(1.2), 30)
     np.testing.assert_array_equal(output[10:20], frames[10:20])
     for i in (9, 20, 29):
         assert (output[i] != frames[i]).any()
@@ -221,9 +224,3 @@ def test_an_input_is_never_overwritten(mesh_models, clip, tmp_path):
 def test_options_of_the_preparation_do_not_fit_an_avatar(mesh_models, avatar, tmp_path):
     with pytest.raises(InputError, match="profile"):
         lipsync(mesh_models, avatar, sound(0.2), tmp_path / "out.mp4", profile=Profile())
-
-
-def test_runs_of_frames_without_a_face():
-    assert faceless_spans(np.array([1, 0, 0, 1, 0], dtype=bool)) == ((1, 2), (4, 4))
-    assert faceless_spans(np.array([1, 1], dtype=bool)) == ()
-    assert faceless_spans(np.array([0, 0], dtype=bool)) == ((0, 1),)

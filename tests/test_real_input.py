@@ -47,7 +47,7 @@ def check(models, clip: Path, voice, tmp_path: Path, fps: Fraction | None, size:
         assert output.fps == footage.fps and (fps is None or output.fps == fps)
         assert len(output) == report.frames == SECONDS * output.fps // 1
         assert output.size == footage.size == size
-        assert report.faceless == ()
+        assert report.speakers[0].passed == ()
         # The mouth has changed; a corner of the wall has not, beyond one more encode.
         first, last = output[0].astype(int), output[len(output) - 1].astype(int)
         sources = footage[0].astype(int), footage[source_index(len(output) - 1, len(footage))].astype(int)
@@ -69,7 +69,7 @@ def test_full_hd(mesh_models, source_frames, voice, tmp_path):
     frames = np.pad(source_frames, ((0, 0), (156, 156), (672, 672), (0, 0)))
     clip = encode(tmp_path / "clip.mp4", frames, list(range(24)), Fraction(1, 25), Fraction(25))
     report = lipsync(mesh_models, clip, voice, tmp_path / "out.mp4", preset="ultrafast")
-    assert (report.width, report.height, report.frames, report.faceless) == (1920, 1080, 30, ())
+    assert (report.width, report.height, report.frames, report.speakers[0].passed) == (1920, 1080, 30, ())
 
 
 def test_variable_rate_plays_at_its_own_speed(mesh_models, source_frames, voice, tmp_path):

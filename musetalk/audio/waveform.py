@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 import numpy as np
-import soxr
 
 from ..errors import InputError
+from .resampling import resampled
 from .source import AudioSource
 
 SAMPLE_RATE = 16_000
@@ -73,18 +73,5 @@ def load_waveform(source: AudioSource, check_cancelled: Callable[[], None] | Non
 
 def _resampled(source: AudioSource) -> Iterator[np.ndarray]:
     # mean() of one channel is that channel, bit for bit.
-    mono = (block.mean(axis=0, dtype=np.float32) for block in source.blocks())
-    if source.sample_rate == SAMPLE_RATE:
-        yield from mono
-        return
-    resampler = soxr.ResampleStream(source.sample_rate, SAMPLE_RATE, num_channels=1, dtype="float32", quality="HQ")
-    heard = sent = 0
-    for block in mono:
-        heard += len(block)
-        resampled = resampler.resample_chunk(block)
-        sent += len(resampled)
-        yield resampled
-    # librosa's length is ceil(n * ratio): the resampler's own rounding may differ by a sample at the end.
-    wanted = -(-heard * SAMPLE_RATE // source.sample_rate)
-    tail = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)[: wanted - sent]
-    yield np.pad(tail, (0, wanted - sent - len(tail)))
+    mono = (block.mean(axis=0, keepdims=True, dtype=np.float32) for block in source.blocks())
+    return (block[0] for block in resampled(mono, source.sample_rate, SAMPLE_RATE))
