@@ -176,7 +176,7 @@ def test_damaged_picture_among_images(mesh_models, portrait, clip, tmp_path, out
         ({"boxes": [[10, 10, 5, 5]]}, "box"),
         ({"boxes": [[0, 0, 9, 9], [0, 0, 9, 9]]}, "12"),
         ({"boxes": [[500, 10, 600, 50]]}, "500"),
-        ({"select": "smallest"}, "smallest"),
+        ({"select": "tallest"}, "tallest"),
     ],
 )
 def test_bad_options(mesh_models, clip, out, options, message):

@@ -11,8 +11,10 @@ from torch import nn
 
 from ..errors import ModelFileError
 from .audio_encoder import WhisperConfig, WhisperEncoder
+from .dwpose import DWPose
 from .face_parser import BiSeNet
-from .signatures import Kind, Shapes
+from .s3fd import S3FD
+from .signatures import FACE_KINDS, Kind, Shapes
 from .unet import UNet, UNetConfig
 from .vae import AutoencoderKL, VAEConfig
 from .weight_file import read_json
@@ -22,7 +24,7 @@ WHISPER_HEAD_CHANNELS = 64
 
 
 def read_config(kind: Kind, shapes: Shapes, path: Path, metadata: Mapping[str, str]) -> Config:
-    """The configuration of the network with these ``shapes`` (by our names); None for the face parser.
+    """The configuration of the network with these ``shapes`` (by our names); None for the face networks.
 
     Two things leave no trace in a shape: the number of normalisation groups and of attention heads. They come
     from the JSON under ``config`` in a safetensors header, or ``<file>.json``, ``musetalk.json`` or
@@ -31,7 +33,7 @@ def read_config(kind: Kind, shapes: Shapes, path: Path, metadata: Mapping[str, s
     do not divide every width.
     Raises ModelFileError for shapes that are no such network and for a JSON whose numbers do not fit it.
     """
-    if kind == "face_parser":
+    if kind == "face_parser" or kind in FACE_KINDS:
         return None
     if kind == "audio_encoder":
         return _whisper_config(shapes, path, metadata)
@@ -51,6 +53,10 @@ def make_network(kind: Kind, config: Config, operations: Any = nn) -> nn.Module:
         return AutoencoderKL(config, operations=operations)
     if isinstance(config, WhisperConfig):
         return WhisperEncoder(config, operations=operations)
+    if kind == "dwpose":
+        return DWPose(operations=operations)
+    if kind == "s3fd":
+        return S3FD(operations=operations)
     return BiSeNet()
 
 

@@ -27,7 +27,7 @@ class Checkpoint:
     path: the file.
     kind: which network it is.
     signature: how it was recognised.
-    config: the network's sizes; None for the face parser, which has only one.
+    config: the network's sizes; None for the face networks, each of which has only one.
     names: our name of each tensor to its name in the file.
     dtypes: the dtypes that occur in the file.
     metadata: strings of a safetensors header.
@@ -75,7 +75,7 @@ class Checkpoint:
 def examine(path: Path, kind: Kind | None = None) -> Checkpoint:
     """Recognise a weight file and check every name and shape in it, without reading the weights.
 
-    kind: what the file has to be; None takes any of the four.
+    kind: what the file has to be; None takes any that is known.
     Raises ModelFileError when the file is missing, damaged, another network (named in the message with what
     was expected and what was found), or lacks or misshapes tensors.
     """

@@ -17,10 +17,10 @@ from .layout import version_of, weight_files
 def inspect_models(models_dir: Path | str) -> list[dict[str, Any]]:
     """Describe every weight file in a folder and two levels of folders below it.
 
-    Each dict has ``file`` (path below the folder), ``kind`` (unet, vae, audio_encoder, face_parser or None),
-    ``version`` (v15, v1, or None where a UNet does not say and for every other kind), ``dtype`` (names joined
-    with a comma), ``parameters`` (of the network alone, not of what else is in the file), ``size`` (bytes),
-    ``config`` (dict or None) and ``problem``: why the file cannot be used, else None.
+    Each dict has ``file`` (path below the folder), ``kind`` (see `signatures.Kind`; or None), ``version`` (v15, v1,
+    or None where a UNet does not say and for every other kind), ``dtype`` (names joined with a comma), ``parameters``
+    (of the network alone, not of what else is in the file), ``size`` (bytes), ``config`` (dict or None) and
+    ``problem``: why the file cannot be used, else None.
     Raises ModelFileError when the folder does not exist.
     """
     folder = Path(models_dir)

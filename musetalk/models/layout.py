@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from ..errors import InputError, ModelFileError
 from .checkpoints import Checkpoint, examine
+from .registry import FILES
 from .signatures import KINDS, TITLES, Kind
 from .weight_file import SUFFIXES
 
@@ -43,6 +44,12 @@ _PLACES: dict[Kind, tuple[str, ...]] = {
         f"{folder}/79999_iter{suffix}"
         for folder in ("face-parse-bisent", "face-parse-bisenet")
         for suffix in (".safetensors", ".pth")
+    ),
+}
+_FACE_PLACES: dict[Kind, tuple[str, ...]] = {
+    "dwpose": ("dwpose/dw-ll_ucoco_384.safetensors", "dwpose/dw-ll_ucoco_384.pth"),
+    "s3fd": tuple(
+        f"s3fd/{name}{suffix}" for name in ("s3fd-619a316812", "s3fd") for suffix in (".safetensors", ".pth")
     ),
 }
 
@@ -97,6 +104,27 @@ def search_models(models_dir: Path, version: str = "auto", *, by_signature: bool
         if checkpoint is not None:
             found[kind] = checkpoint
     return FoundModels(chosen, found, scan.problems)
+
+
+def find_face_network(models_dir: Path, kind: Kind, *, by_signature: bool = True) -> Checkpoint | None:
+    """The examined file of ``"dwpose"`` or ``"s3fd"``, which no model version needs; None where there is none.
+
+    Looked for as `search_models` does. Raises ModelFileError for a file at an official place that cannot be used.
+    """
+    scan = _Scan(models_dir, by_signature)
+    official = scan.at(_FACE_PLACES[kind], kind)
+    return official or (next(iter(scan.of_kind(kind)), None) if models_dir.is_dir() else None)
+
+
+def missing_face_network(models_dir: Path, kind: Kind) -> str:
+    """That a face network is missing, where it was looked for and how to get it, for the user to read."""
+    remote = next(file for file in FILES if file.name == kind)
+    places = f"{', '.join(_FACE_PLACES[kind])}, and any file of that architecture"
+    if remote.repo:
+        way = f"to fetch it: {download_command(models_dir, 'auto')} --include {remote.name}"
+    else:
+        way = f"it is not on the Hugging Face hub: save {remote.url} as {models_dir / remote.local_path} yourself"
+    return f"{models_dir}: {TITLES[kind]} is missing; looked for {places}; {way}"
 
 
 def version_of(checkpoint: Checkpoint, models_dir: Path) -> Version | None:

@@ -15,6 +15,8 @@ _OWN: dict[str, re.Pattern[str]] = {
         r"(conv1|conv2|embed_positions|layers|layer_norm|blocks|ln_post|positional_embedding)\b"
     ),
     "face_parser": re.compile(r"(?!conv_out16\.|conv_out32\.)"),
+    "dwpose": re.compile(r"(backbone|head)\."),
+    "s3fd": re.compile(r""),
 }
 _Rules = tuple[tuple[str, str], ...]
 _OLD_ATTENTION: _Rules = (

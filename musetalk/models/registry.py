@@ -195,7 +195,7 @@ FILES: tuple[RemoteFile, ...] = (
         url="https://www.adrianbulat.com/downloads/python-fan/s3fd-619a316812.pth",
         size=89_843_225,
         sha256="619a31681264d3f7f7fc7a16a42cbbe8b23f31a256f75a366e5a1bcd59b33543",
-        notice="not on the hub: fetch it with a browser",
+        notice="not on the Hugging Face hub: fetch it with a browser",
     ),
     RemoteFile(
         name="syncnet",

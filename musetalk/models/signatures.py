@@ -6,21 +6,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["unet", "vae", "audio_encoder", "face_parser"]
+Kind = Literal["unet", "vae", "audio_encoder", "face_parser", "dwpose", "s3fd"]
 Shapes = Mapping[str, tuple[int, ...]]
 
+# What a model version is made of; and what finds faces as upstream does, which nothing needs.
 KINDS: tuple[Kind, ...] = ("unet", "vae", "audio_encoder", "face_parser")
+FACE_KINDS: tuple[Kind, ...] = ("dwpose", "s3fd")
 TITLES: dict[Kind, str] = {
     "unet": "the MuseTalk UNet",
     "vae": "the Stable Diffusion VAE",
     "audio_encoder": "the Whisper-tiny encoder",
     "face_parser": "the BiSeNet face parser",
+    "dwpose": "the DWPose landmark network",
+    "s3fd": "the S3FD face detector",
 }
 EXPECTED: dict[Kind, str] = {
     "unet": "conv_in.weight [320, 8, 3, 3] and ...attn2.to_k.weight [320, 384]",
     "vae": "encoder.conv_in.weight [128, 3, 3, 3] and post_quant_conv.weight [4, 4, 1, 1]",
     "audio_encoder": "encoder.conv1.weight [384, 80, 3] and encoder.embed_positions.weight [1500, 384]",
     "face_parser": "cp.resnet.conv1.weight [64, 3, 7, 7] and conv_out.conv_out.weight [19, 256, 1, 1]",
+    "dwpose": "backbone.stem.0.conv.weight [32, 3, 3, 3] and head.final_layer.weight [133, 1024, 7, 7]",
+    "s3fd": "conv1_1.weight [64, 3, 3, 3] and fc6.weight [1024, 512, 3, 3]",
 }
 
 SINGLE_FILE_VAE_PREFIX = "first_stage_model."
@@ -47,7 +53,7 @@ class Signature:
 
 def recognise(shapes: Shapes) -> Signature:
     """What the tensors with these names and shapes are. Never raises: the unknown has kind None."""
-    for recogniser in (_unet, _vae, _whisper, _face_parser, _foreign):
+    for recogniser in (_unet, _vae, _whisper, _face_parser, _dwpose, _s3fd, _foreign):
         found = recogniser(shapes)
         if found is not None:
             return found
@@ -121,6 +127,25 @@ def _face_parser(shapes: Shapes) -> Signature | None:
     return Signature("face_parser", TITLES["face_parser"], evidence=evidence)
 
 
+def _dwpose(shapes: Shapes) -> Signature | None:
+    first, last = shapes.get("backbone.stem.0.conv.weight"), shapes.get("head.final_layer.weight")
+    if first is None or last is None or len(last) != 4:
+        return None
+    evidence = f"backbone.stem.0.conv.weight {list(first)}, head.final_layer.weight {list(last)}"
+    if last != (133, 1024, 7, 7):
+        title = f"an RTMPose of {last[0]} points and {last[1]} channels, not DWPose-l's 133 and 1024"
+        return Signature(None, title, evidence=evidence)
+    return Signature("dwpose", TITLES["dwpose"], evidence=evidence)
+
+
+def _s3fd(shapes: Shapes) -> Signature | None:
+    first, last = shapes.get("conv1_1.weight"), shapes.get("fc6.weight")
+    if first is None or last != (1024, 512, 3, 3):
+        return None
+    evidence = f"conv1_1.weight {list(first)}, fc6.weight {list(last)}"
+    return Signature("s3fd", TITLES["s3fd"], evidence=evidence)
+
+
 def _has(*names: str) -> Callable[[Shapes], bool]:
     return lambda shapes: all(name in shapes for name in names)
 
@@ -130,8 +155,6 @@ _FOREIGN: tuple[tuple[str, Callable[[Shapes], bool]], ...] = (
         "a UNet in single-file Stable Diffusion form, without a VAE",
         _has("model.diffusion_model.input_blocks.0.0.weight"),
     ),
-    ("the DWPose landmark detector", _has("backbone.stem.0.conv.weight", "head.final_layer.weight")),
-    ("the S3FD face detector", _has("conv1_1.weight", "fc6.weight")),
     (
         "the ResNet-18 classifier, which the face parser does not need",
         _has("layer4.1.conv2.weight", "fc.weight"),

@@ -18,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import ModelFileError
+from .inert import load_inertly
+from .signatures import FACE_KINDS, recognise
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
@@ -117,16 +119,38 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         # Only the zip format can be mapped; the older one is read whole, by the same safe unpickler.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # what a damaged stream makes the reader raise depends on where it is cut
-        raise ModelFileError(f"{path}: {_loading_problem(path, error)}") from error
+        tensors = _face_network(path)
+        if not tensors:
+            raise ModelFileError(f"{path}: {_loading_problem(path, error)}") from error
+        return tensors
+    tensors = _named_tensors(content)
+    if not tensors:
+        raise ModelFileError(f"{path}: holds no named tensors (found a {type(content).__name__}); not a state dict")
+    return tensors
+
+
+def _named_tensors(content: Any) -> dict[str, Tensor]:
+    """The tensors of a state dict or of the one inside a training checkpoint; empty when there is none."""
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    tensors: dict[str, Tensor] = {}
-    if isinstance(content, Mapping):
-        tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    if not tensors or not all(isinstance(name, str) for name in tensors):
-        raise ModelFileError(f"{path}: holds no named tensors (found a {type(content).__name__}); not a state dict")
-    return tensors
+    if not isinstance(content, Mapping):
+        return {}
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return tensors if all(isinstance(name, str) for name in tensors) else {}
+
+
+def _face_network(path: Path) -> dict[str, Tensor]:
+    """The tensors of a face network whose file names foreign classes as well; empty for any other file.
+
+    Those networks are published only as training checkpoints. Nothing else has a reason to name code.
+    """
+    try:
+        tensors = _named_tensors(load_inertly(path))
+    except Exception:  # then it is refused for what the plain reader found
+        return {}
+    signature = recognise({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    return tensors if signature.kind in FACE_KINDS else {}
 
 
 def _looks_like_torch(path: Path) -> bool:
@@ -141,7 +165,7 @@ def _loading_problem(path: Path, error: Exception) -> str:
             names = torch.serialization.get_unsafe_globals_in_checkpoint(cast(str, path))
         except Exception:  # the file is refused either way; this only completes the message
             names = []
-    if names or "Unsupported global" in str(error):
+    if names or "unsupported global" in str(error).lower():
         found = f" ({', '.join(sorted(names)[:3])})" if names else ""
         return f"refused: it would run code on loading{found}; use a file of plain tensors, best .safetensors"
     detail = (str(error).splitlines() or ["no details"])[0]
