@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -17,37 +17,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError, ModelFileError
+from . import blazeface
+from .blazeface import FaceDetection
 from .graph import TFLiteGraph
 from .roi import Roi
+from .views import looks
 from .worker import single_core_worker
 
 _WEIGHTS = Path(__file__).parent / "weights" / "facemesh.safetensors"
-_DETECTOR_SIZE = 128
 _MESH_SIZE = 192
-_MERGE_IOU = 0.3
-# The detector finds faces down to a tenth of the long side of what it is shown. When it finds none, the
-# picture is
-# looked at again in overlapping tiles: (tiles per side, tile side as a part of the picture's side).
-_TILINGS = ((1, 1.0), (2, 0.6), (3, 0.4))
+# Passes of more views at once fall out of a core's cache: 30 take twice as long each as 8 do.
+_BATCH = 8
 
-Window = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class FaceDetection:
-    """One face: score 0..1, box float32 ``[4]`` xyxy and key points float32 ``[6, 2]`` in picture pixels.
-
-    Key points: right eye, left eye, nose tip, mouth, right ear, left ear (the person's right and left).
-    """
-
-    score: float
-    box: np.ndarray
-    keypoints: np.ndarray
-
-    @property
-    def roi(self) -> Roi:
-        """Where the mesh network has to look."""
-        return Roi.around_box(self.box, self.keypoints[0], self.keypoints[1])
+Box = tuple[int, int, int, int]
 
 
 class FaceMesh:
@@ -58,7 +40,7 @@ class FaceMesh:
         self._landmarker = landmarker.to(device)
         self._device = device
         self._worker = single_core_worker() if device.type == "cpu" else None
-        self._anchors = _anchor_centres()
+        self._anchors = blazeface.anchor_centres()
 
     @classmethod
     def load(cls, device: str | torch.device = "cpu") -> FaceMesh:
@@ -78,49 +60,59 @@ class FaceMesh:
             networks.append(TFLiteGraph(graphs[net], constants).eval())
         return cls(networks[0], networks[1], torch.device(device))
 
-    def detect(self, rgb: np.ndarray, min_score: float = 0.5, *, every_tiling: bool = False) -> list[FaceDetection]:
+    def detect(
+        self, rgb: np.ndarray, min_score: float = 0.5, *, every_tiling: bool = False, turns: Sequence[float] = (0.0,)
+    ) -> list[FaceDetection]:
         """Faces in a picture uint8 ``[H, W, 3]``, best score first.
 
-        The whole picture is looked at first; 2x2 and then 3x3 overlapping tiles only while nothing was found,
-        which finds faces down to 4% of the long side. ``every_tiling`` looks at all of them, for small faces
-        beside a large one.
+        The whole picture is looked at first, and ever smaller overlapping tiles only while nothing was found, which
+        finds faces down to 4% of the long side. ``every_tiling`` looks at all of them, for small faces beside a large
+        one. ``turns``: the picture is looked at turned by each of these angles in radians. See :mod:`.views`.
         """
-        _check_picture(rgb)
+        check_picture(rgb)
         height, width = rgb.shape[:2]
-        if every_tiling:
-            return self._detect_in(rgb, [w for n, part in _TILINGS for w in _tiles(width, height, n, part)], min_score)
-        for per_side, part in _TILINGS:
-            found = self._detect_in(rgb, _tiles(width, height, per_side, part), min_score)
+        steps = [list(chain(*step)) for step in zip(*(looks(width, height, turn) for turn in turns), strict=True)]
+        for views in [list(chain(*steps))] if every_tiling else steps:
+            found = self.detect_in(rgb, views, min_score)
             if found:
                 return found
         return []
 
-    def detect_near(
-        self, rgb: np.ndarray, box: np.ndarray, reach: float, min_score: float = 0.5
-    ) -> list[FaceDetection]:
-        """Faces in the square that reaches ``reach`` long sides of ``box`` (xyxy) from its centre."""
-        _check_picture(rgb)
-        x0, y0, x1, y1 = (float(v) for v in box)
-        half = max(x1 - x0, y1 - y0) * reach
-        left, top = max(0, int((x0 + x1) / 2 - half)), max(0, int((y0 + y1) / 2 - half))
-        right, bottom = (
-            min(rgb.shape[1], int((x0 + x1) / 2 + half)),
-            min(rgb.shape[0], int((y0 + y1) / 2 + half)),
-        )
-        if right <= left or bottom <= top:
-            return []
-        return self._detect_in(rgb, [(left, top, right, bottom)], min_score)
+    def detect_in(self, rgb: np.ndarray, views: Sequence[Roi], min_score: float = 0.5) -> list[FaceDetection]:
+        """Faces in square parts of a picture, best score first; views are turned by quarters or not at all.
+
+        What overlaps is merged within the views of one turn; between turns the best score counts.
+        """
+        check_picture(rgb)
+        cuts = [view.cut(rgb, blazeface.SIZE, cv2.BORDER_CONSTANT) for view in views]
+        values, logits = self._run(self._detector, cuts, scale=1 / 127.5, offset=-1.0)
+        by_turn: dict[float, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for view, value, score in zip(views, values, _sigmoid(logits[..., 0]), strict=True):
+            good = score >= min_score
+            points = blazeface.decode(value[good], self._anchors[good], view)
+            by_turn.setdefault(view.angle, []).append((points, score[good]))
+        merged = [blazeface.merge(*map(np.concatenate, zip(*seen, strict=True))) for seen in by_turn.values()]
+        return merged[0] if len(merged) == 1 else blazeface.best(list(chain(*merged)))
+
+    def meshes(self, rgb: np.ndarray, rois: Sequence[Roi]) -> tuple[np.ndarray, np.ndarray]:
+        """The meshes float32 ``[N, 468, 3]`` of the faces in ``rois``, picture pixels (z alike), and presence ``[N]``.
+
+        The network always answers: the points mean nothing where presence, 0..1, is below 0.5.
+        """
+        check_picture(rgb)
+        if not rois:
+            return np.zeros((0, 468, 3), np.float32), np.zeros(0, np.float32)
+        cuts = [roi.cut(rgb, _MESH_SIZE) for roi in rois]
+        points, presence = self._run(self._landmarker, cuts, scale=1 / 255, offset=0.0)
+        unit = points.reshape(-1, 468, 3) / _MESH_SIZE
+        return np.stack([roi.to_picture(p) for roi, p in zip(rois, unit, strict=True)]), _sigmoid(presence.ravel())
 
     def landmarks(self, rgb: np.ndarray, roi: Roi) -> tuple[np.ndarray, float]:
-        """Mesh float32 ``[468, 3]`` of the face in ``roi``, picture pixels (z alike), and presence 0..1.
+        """:meth:`meshes` for one face: mesh float32 ``[468, 3]`` and presence 0..1."""
+        points, presence = self.meshes(rgb, [roi])
+        return points[0], float(presence[0])
 
-        The network always answers: the points mean nothing where presence is below 0.5.
-        """
-        _check_picture(rgb)
-        points, presence = self._run(self._landmarker, [roi.cut(rgb, _MESH_SIZE)], scale=1 / 255, offset=0.0)
-        return roi.to_picture(points.reshape(468, 3) / _MESH_SIZE), float(_sigmoid(presence.item()))
-
-    def mesh_in_box(self, rgb: np.ndarray, box: Window, min_score: float = 0.5) -> np.ndarray | None:
+    def mesh_in_box(self, rgb: np.ndarray, box: Box, min_score: float = 0.5) -> np.ndarray | None:
         """The mesh float32 ``[468, 3]`` of the face that fills ``box`` (xyxy), or None when none does."""
         roi = Roi.around_upright_box(np.array(box, np.float32))
         for _ in range(2):  # the second look has the framing, and the roll, that the first one found
@@ -134,81 +126,21 @@ class FaceMesh:
         self, network: TFLiteGraph, views: Sequence[np.ndarray], *, scale: float, offset: float
     ) -> list[np.ndarray]:
         def forward() -> list[np.ndarray]:
+            answers = []
             with torch.inference_mode():
-                batch = torch.from_numpy(np.stack(views)).to(self._device).permute(0, 3, 1, 2).float()
-                return [out.cpu().numpy() for out in network(batch * scale + offset)]
+                for start in range(0, len(views), _BATCH):
+                    batch = torch.from_numpy(np.stack(views[start : start + _BATCH])).to(self._device)
+                    answers.append(network(batch.permute(0, 3, 1, 2).float() * scale + offset))
+                return [torch.cat(parts).cpu().numpy() for parts in zip(*answers, strict=True)]
 
         return forward() if self._worker is None else self._worker.submit(forward).result()
 
-    def _detect_in(self, rgb: np.ndarray, windows: Sequence[Window], min_score: float) -> list[FaceDetection]:
-        """Detect in parts of the picture (one batch) and merge what overlaps."""
-        views = []
-        for x0, y0, x1, y1 in windows:
-            letterbox = Roi((x1 - x0) / 2, (y1 - y0) / 2, max(x1 - x0, y1 - y0))
-            views.append(letterbox.cut(rgb[y0:y1, x0:x1], _DETECTOR_SIZE, cv2.BORDER_CONSTANT))
-        values, logits = self._run(self._detector, views, scale=1 / 127.5, offset=-1.0)
-        points, kept = [], []
-        for window, value, score in zip(windows, values, _sigmoid(logits[..., 0]), strict=True):
-            good = score >= min_score
-            points.append(_decode(value[good], self._anchors[good], window))
-            kept.append(score[good])
-        return _merge(np.concatenate(points), np.concatenate(kept))
 
-
-def _check_picture(rgb: np.ndarray) -> None:
+def check_picture(rgb: np.ndarray) -> None:
+    """Raises InputError for anything but uint8 ``[H, W, 3]``."""
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise InputError(f"a picture must be uint8 [H, W, 3] RGB, got {rgb.dtype} {list(rgb.shape)}")
 
 
-def _tiles(width: int, height: int, per_side: int, part: float) -> list[Window]:
-    w, h = max(1, round(width * part)), max(1, round(height * part))
-    xs = np.linspace(0, width - w, per_side).round().astype(int).tolist()
-    ys = np.linspace(0, height - h, per_side).round().astype(int).tolist()
-    return [(x, y, x + w, y + h) for y in ys for x in xs]
-
-
 def _sigmoid(x: np.ndarray | float) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(x, -80, 80)))  # MediaPipe clips too; float32 overflows at 89
-
-
-def _anchor_centres() -> np.ndarray:
-    """float32 ``[896, 2]`` in 0..1: two anchors per cell at stride 8, six per cell at stride 16."""
-    centres = []
-    for stride, per_cell in ((8, 2), (16, 6)):
-        cells = _DETECTOR_SIZE // stride
-        y, x = np.mgrid[0:cells, 0:cells]
-        grid = (np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) / cells
-        centres.append(grid.repeat(per_cell, axis=0))
-    return np.concatenate(centres).astype(np.float32)
-
-
-def _decode(values: np.ndarray, anchors: np.ndarray, window: Window) -> np.ndarray:
-    """Raw regression ``[N, 16]`` to picture pixels ``[N, 8, 2]``: two box corners, six key points."""
-    raw = values.reshape(-1, 8, 2) / _DETECTOR_SIZE
-    centre, half = raw[:, :1] + anchors[:, None], raw[:, 1:2] / 2
-    unit = np.concatenate([centre - half, centre + half, raw[:, 2:] + anchors[:, None]], axis=1)
-    x0, y0, x1, y1 = window
-    side = max(x1 - x0, y1 - y0)
-    letterbox = np.array([side - (x1 - x0), side - (y1 - y0)], np.float32) / 2
-    return unit * side - letterbox + np.array([x0, y0], np.float32)
-
-
-def _merge(points: np.ndarray, scores: np.ndarray) -> list[FaceDetection]:
-    """Weighted non-maximum suppression as in MediaPipe: what overlaps becomes its score-weighted mean."""
-    order = np.argsort(-scores, kind="stable")
-    points, scores = points[order], scores[order]
-    found = []
-    while len(scores):
-        same = iou(points[0, :2].reshape(4), points[:, :2].reshape(-1, 4)) > _MERGE_IOU
-        same[0] = True  # also when its own box is empty
-        mean = np.average(points[same], axis=0, weights=scores[same]).astype(np.float32)
-        found.append(FaceDetection(float(scores[0]), mean[:2].reshape(4), mean[2:]))
-        points, scores = points[~same], scores[~same]
-    return found
-
-
-def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of xyxy ``[4]`` with each of ``[N, 4]``."""
-    overlap = np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None).prod(axis=1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
-    return overlap / np.maximum((box[2:] - box[:2]).prod() + areas - overlap, np.finfo(np.float32).tiny)

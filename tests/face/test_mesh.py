@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ from musetalk.errors import InputError
 from musetalk.face.landmarks68 import to_68
 from musetalk.face.mesh import FaceMesh
 from musetalk.face.roi import Roi
+from musetalk.face.views import QUARTER, looks
 
 # The goldens were made with OpenCV 4, whose warps interpolate in fixed point; OpenCV 5 does it in floats.
 STILL_LIMIT_PX = 0.05 if cv2.__version__ < "5" else 0.12
@@ -74,6 +76,17 @@ def test_a_batch_of_eight_equals_eight_batches_of_one(mesh: FaceMesh, network: s
         torch.testing.assert_close(output, torch.cat([s[i] for s in single]), rtol=1e-4, atol=1e-3)
 
 
+def test_meshes_of_several_faces_are_those_of_each(mesh: FaceMesh, two_people: np.ndarray) -> None:
+    rois = [d.roi for d in mesh.detect(two_people, every_tiling=True)] * 6
+    points, presence = mesh.meshes(two_people, rois)
+    assert points.shape == (12, 468, 3) and points.dtype == np.float32 and presence.shape == (12,)
+    for roi, one, score in zip(rois[:2], points[10:], presence[10:], strict=True):
+        alone, alone_score = mesh.landmarks(two_people, roi)
+        np.testing.assert_allclose(one, alone, atol=1e-2)
+        assert score == pytest.approx(alone_score, abs=1e-3)
+    assert mesh.meshes(two_people, [])[0].shape == (0, 468, 3)
+
+
 @pytest.mark.parametrize("kind", ["black", "noise"])
 def test_nothing_is_hallucinated(mesh: FaceMesh, hopper: np.ndarray, kind: str) -> None:
     rng = np.random.default_rng(0)
@@ -94,6 +107,32 @@ def test_every_tiling_finds_the_small_face_beside_the_large_one(mesh: FaceMesh, 
     assert len(mesh.detect(two_people)) == 1
     centres = sorted(float(d.box[[0, 2]].mean()) for d in mesh.detect(two_people, every_tiling=True))
     np.testing.assert_allclose(centres, [226, 780], atol=15)
+
+
+@pytest.mark.parametrize(("turn", "degrees"), [(QUARTER, 90), (-QUARTER, -90), (2 * QUARTER, 180)])
+def test_detections_in_a_turned_view_are_in_the_picture(
+    mesh: FaceMesh, hopper: np.ndarray, turn: float, degrees: float
+) -> None:
+    upright = mesh.detect(hopper)[0]
+    matrix = cv2.getRotationMatrix2D((256, 300), -degrees, 1)  # clockwise on screen, as a view's angle is
+    picture = cv2.warpAffine(hopper, matrix, (512, 600))
+    (found,) = mesh.detect(picture, turns=[turn])
+    wanted = np.concatenate([upright.keypoints, upright.box.reshape(2, 2)]) @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(found.keypoints, wanted[:6], atol=12)
+    box = np.concatenate([wanted[6:].min(axis=0), wanted[6:].max(axis=0)])
+    np.testing.assert_allclose(found.box, box, atol=20)
+
+
+@pytest.mark.parametrize(("width", "height", "most"), [(1280, 720, 12), (720, 720, 14), (4000, 200, 64), (1, 9000, 64)])
+def test_tiles_cover_the_picture_in_bounded_number(width: int, height: int, most: int) -> None:
+    steps = looks(width, height)
+    assert sum(map(len, steps)) <= most
+    for views in steps:
+        across = sorted((v.cx - v.side / 2, v.cx + v.side / 2) for v in views)
+        down = sorted((v.cy - v.side / 2, v.cy + v.side / 2) for v in views)
+        for spans, extent in ((across, width), (down, height)):
+            assert spans[0][0] <= 1e-6 and spans[-1][1] >= extent - 1e-6
+            assert all(b[0] <= a[1] for a, b in pairwise(spans))
 
 
 def test_loading_touches_neither_the_random_stream_nor_other_threads() -> None:

@@ -10,7 +10,8 @@ import pytest
 from musetalk import FrameSource
 from musetalk.face.boxes import face_box
 from musetalk.face.landmarks68 import to_68
-from musetalk.face.mesh import FaceMesh, iou
+from musetalk.face.blazeface import iou
+from musetalk.face.mesh import FaceMesh
 from musetalk.face.mesh_source import MeshLandmarks
 from musetalk.face.people import find_people
 from musetalk.face.track import FaceTrack
