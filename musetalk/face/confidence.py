@@ -18,7 +18,9 @@ _MIN_SCORE = 0.15
 _SETTLE_SECONDS = 0.12
 # How soft a limit is: confidence falls from 1 to 0 from this part of it below to as much above.
 _SOFTNESS = 0.2
-_GOOD, _SCORE, _YAW, _PITCH, _COVERED, _NO_FACE = range(6)
+# A level crop of a head rolled further than this has the mouth beside its lower half.
+_MAX_ROLL = 80.0
+_GOOD, _SCORE, _YAW, _PITCH, _ROLL, _COVERED, _NO_FACE = range(7)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class _Evidence:
     score: np.ndarray
     yaw: np.ndarray
     pitch: np.ndarray
+    roll: np.ndarray
     covered: np.ndarray
 
 
@@ -57,7 +60,7 @@ def judge(
         or NaN in frames where it is not known.
     fps: None when frames are pictures of their own: no frame then depends on another.
 
-    Presence, yaw, pitch and cover each give a term of 1 well inside their limit, 0.5 on it, and 0 well outside. The
+    Presence, yaw, pitch, cover and, for a level crop, roll each give a term of 1 well inside their limit, 0.5 on it, and 0 well outside. The
     confidence is the least of them: a face is as good as the worst thing about it. Below 0.5 a frame passes through,
     but a change that lasts less than 0.12 s is not made: a value that hovers at its limit does not flicker.
     ``weights`` rise in a raised cosine over ``profile.fade`` seconds beside frames that pass through.
@@ -69,6 +72,7 @@ def judge(
         score=scores.astype(np.float32),
         yaw=nothing if pose is None else np.abs(pose[:, 0].astype(np.float32)),
         pitch=nothing if pose is None else pose[:, 1].astype(np.float32),
+        roll=nothing if pose is None or profile.upright else np.abs(pose[:, 2].astype(np.float32)),
         covered=nothing if covered is None else covered.astype(np.float32),
     )
     if profile.parity:
@@ -89,12 +93,13 @@ def judge(
 
 
 def _terms(evidence: _Evidence, profile: Profile) -> np.ndarray:
-    """How good each frame is in each respect, ``[4, M]`` in 0..1, in the order of the faults."""
+    """How good each frame is in each respect, ``[5, M]`` in 0..1, in the order of the faults."""
     return np.stack(
         [
             1 - _within(evidence.score, _MIN_SCORE, 1.0),
             _within(evidence.yaw, profile.max_yaw, _SOFTNESS),
             _within(np.abs(evidence.pitch), profile.max_pitch, _SOFTNESS),
+            _within(evidence.roll, _MAX_ROLL, _SOFTNESS),
             _within(evidence.covered, profile.max_covered, _SOFTNESS),
         ]
     )
@@ -173,6 +178,8 @@ def _reason(fault: int, run: slice, evidence: _Evidence) -> str:
     if fault == _PITCH:
         pitch = evidence.pitch[run][np.nanargmax(np.abs(evidence.pitch[run]))]
         return f"head tilted {'up' if pitch > 0 else 'down'} (pitch {pitch:.0f} degrees)"
+    if fault == _ROLL:
+        return f"head rolled ({np.nanmax(evidence.roll[run]):.0f} degrees; upright turns the crop with it)"
     if fault == _COVERED:
         return f"mouth covered ({np.nanmax(evidence.covered[run]):.0%})"
     return "no face"

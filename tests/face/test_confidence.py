@@ -203,6 +203,13 @@ def test_portraits_are_usable_at_any_roll(
     assert track.valid.all() and track.confidence[0] == 1
 
 
+def test_a_head_on_its_side_needs_an_upright_crop(mesh: FaceMesh, hopper: np.ndarray) -> None:
+    lying = np.ascontiguousarray(np.rot90(hopper))[None]
+    level = track_faces(lying, source=MeshLandmarks(mesh))
+    assert not level.valid.any() and "upright" in level.passed[0].reason
+    assert track_faces(lying, source=MeshLandmarks(mesh), profile=Profile(upright=True)).valid.all()
+
+
 def test_the_track_of_a_clip_says_why_frames_pass_through(mesh: FaceMesh, hopper: np.ndarray) -> None:
     frames = np.repeat(hopper[None], 12, axis=0)
     frames[5:7] = 0

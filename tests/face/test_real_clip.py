@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from musetalk import FrameSource
+from musetalk.face.blazeface import iou
 from musetalk.face.boxes import face_box
 from musetalk.face.landmarks68 import to_68
-from musetalk.face.blazeface import iou
 from musetalk.face.mesh import FaceMesh
 from musetalk.face.mesh_source import MeshLandmarks
 from musetalk.face.people import find_people
