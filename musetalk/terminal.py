@@ -6,7 +6,13 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-_TITLES = {"audio": "sound", "faces": "finding the face", "prepare": "preparing", "frames": "lip sync", "download": ""}
+_TITLES = {
+    "audio": "sound",
+    "faces": "finding the face",
+    "prepare": "preparing",
+    "frames": "lip sync",
+    "download": "",
+}
 
 
 class TerminalProgress:

@@ -12,7 +12,8 @@ import torch
 
 from ..musetalk.blend import paste_face
 from ..musetalk.errors import InputError, NoFaceError
-from ..musetalk.face.masks import crop_padded
+from ..musetalk.face.masks import cut_box
+from ..musetalk.face.sources import LandmarkSource
 from ..musetalk.face.track import FaceTrack
 from ..musetalk.face.tracking import track_faces
 from ..musetalk.inpainting import predict_latents
@@ -85,16 +86,18 @@ def make_sheet(
     wanted: Plan,
     tile: int,
     progress: Callable[[int, int], None],
+    finder: LandmarkSource | None = None,
 ) -> tuple[np.ndarray, FaceTrack]:
     """Draw the sheet: a row per shift and value, in it for every mode the moments side by side.
 
     sources: footage frames of the moments. windows: float32 ``[n, 50, 384]``, theirs. tile: side of a picture in
-    pixels. Returns uint8 RGB ``[H, W, 3]`` and the face in the moments. Raises NoFaceError when none shows one.
+    pixels. finder: what finds the face, the built-in mesh by default. Returns uint8 RGB ``[H, W, 3]`` and the face in
+    the moments. Raises NoFaceError when none shows one.
     """
     pictures = frames.read(list(sources))
     rows, track = [], None
     for number, (profiles, labels) in enumerate(zip(wanted.profiles, wanted.labels, strict=True)):
-        track = track_faces(pictures, profile=profiles[0], still=True)
+        track = track_faces(pictures, source=finder, profile=profiles[0], still=True)
         if not track.valid.any():
             raise NoFaceError(f"no face found in the footage frames {list(sources)}; use footage that shows a face")
         rows.append(_row(models, pictures, track, windows, profiles, labels, tile))
@@ -133,7 +136,7 @@ def _tile(picture: np.ndarray, made: tuple[np.ndarray, FaceMaterial] | None, lab
     face, item = made
     frame = picture.copy()
     paste_face(frame, face, item.mask)
-    crop = crop_padded(frame, item.mask.crop_box)
+    crop = cut_box(frame, item.mask.crop_box, item.mask.turn)
     shrinks = crop.shape[0] > side
     return _labelled(
         cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), label

@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import replacements
 from .audio import AudioFeatures
 from .avatar_files import LoadAvatar, SaveAvatar
+from .find_faces import FindFaces
 from .host import folders
 from .loaders import LoadModels
 from .paste_back import DecodePasteBack, PasteBack
@@ -26,6 +27,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadAvatar,
     LipSyncVideo,
     Tune,
+    FindFaces,
 ]
 
 

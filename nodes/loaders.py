@@ -63,6 +63,14 @@ class LoadModels(io.ComfyNode):
                     tooltip="Fetch files that are missing from huggingface.co into models/musetalk (about 3.7 GB), "
                     "checked by size and sha256. Off: nothing is ever fetched.",
                 ),
+                io.Combo.Input(
+                    "landmarks",
+                    optional=True,
+                    options=[finding.BUILT_IN, AUTO, *finding.plausible(files, "dwpose")],
+                    default=finding.BUILT_IN,
+                    tooltip="Finds the points of a face: the built-in face mesh, or DWPose as in the original (auto or "
+                    "a file; download fetches it, 0.4 GB). With the parity setting DWPose looks as the original does.",
+                ),
             ],
             outputs=[
                 ModelSocket.Output("model", display_name="model"),
@@ -78,14 +86,24 @@ class LoadModels(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, unet: str, vae: str, audio_encoder: str, face_parser: str, version: str, dtype: str, download: bool
+        cls,
+        unet: str,
+        vae: str,
+        audio_encoder: str,
+        face_parser: str,
+        version: str,
+        dtype: str,
+        download: bool,
+        landmarks: str = finding.BUILT_IN,
     ) -> io.NodeOutput:
         chosen = {"unet": unet, "vae": vae, "audio_encoder": audio_encoder, "face_parser": face_parser}
         found = finding.find(chosen, version, download=download)
-        parser = found.checkpoints.get("face_parser")
+        finders = finding.find_landmark_networks(landmarks, version, download=download)
+        files = (found.checkpoints.get("face_parser"), *finders)
+        parser, pose, gate = (None if file is None else load_network(file, dtype) for file in files)
         return io.NodeOutput(
             MuseTalkModel(load_network(found.checkpoints["unet"], dtype), found.version),
             load_vae(found.checkpoints["vae"], dtype),
             load_network(found.checkpoints["audio_encoder"], dtype),
-            FaceModels(None if parser is None else load_network(parser, dtype), found.version),
+            FaceModels(parser, pose, gate, found.version),
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import torch
@@ -11,6 +9,8 @@ import torch
 from ..musetalk.avatar import Avatar
 from ..musetalk.errors import InputError
 from ..musetalk.face.masks import PasteMask
+from ..musetalk.face.mattes import Mattes
+from ..musetalk.face.upright import turn_points_back
 
 _GREEN = (80, 220, 100)
 
@@ -43,35 +43,12 @@ def full_mask(mask: PasteMask | None, size: tuple[int, int]) -> np.ndarray:
     return full
 
 
-def limit_masks(avatar: Avatar, allowed: torch.Tensor) -> Avatar:
-    """The avatar with its paste masks limited to where a MASK is white.
+def to_mattes(mask: torch.Tensor | None, name: str) -> Mattes | None:
+    """A MASK, float ``[B, H, W]`` or ``[H, W]`` in 0..1, one for all frames or one per frame, for the engine.
 
-    allowed: float ``[B, H, W]`` or ``[H, W]`` in 0..1, one for all frames or one per frame; another size is stretched.
-    Raises InputError for another number of masks.
+    name: of the input, for messages. Raises InputError for other shapes.
     """
-    planes = allowed[None] if allowed.ndim == 2 else allowed
-    if planes.ndim != 3 or len(planes) not in (1, len(avatar.frames)):
-        raise InputError(
-            f"the mask input is {list(allowed.shape)} for {len(avatar.frames)} frames; "
-            "connect one mask, or one per frame"
-        )
-    masks = list(avatar.masks)
-    for index in np.flatnonzero(avatar.track.valid):
-        plane = planes[index if len(planes) > 1 else 0].float().cpu().numpy()
-        if plane.shape[::-1] != avatar.frames.size:
-            plane = cv2.resize(plane, avatar.frames.size, interpolation=cv2.INTER_LINEAR)
-        row = int(avatar.rows[index])
-        masks[row] = _limited(masks[row], plane, avatar.frames.size)
-    return replace(avatar, masks=tuple(masks))
-
-
-def _limited(mask: PasteMask, plane: np.ndarray, size: tuple[int, int]) -> PasteMask:
-    alpha = np.rint(full_mask(mask, size) * plane.clip(0, 1)).astype(np.uint8)
-    x0, y0, x1, y1 = mask.crop_box
-    soft = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, size[0]), min(y1, size[1])
-    soft[top - y0 : bottom - y0, left - x0 : right - x0] = alpha[top:bottom, left:right]
-    return PasteMask.from_soft_mask(soft, mask.box, mask.crop_box, size)
+    return None if mask is None else Mattes.from_array(mask.float().cpu().numpy(), f"the {name} input")
 
 
 def draw_boxes(avatar: Avatar, most: int, longest_side: int) -> np.ndarray:
@@ -85,8 +62,10 @@ def draw_boxes(avatar: Avatar, most: int, longest_side: int) -> np.ndarray:
         mask = avatar.mask_of(int(index))
         if mask is not None:
             x0, y0, x1, y1 = mask.box
-            width = max(1, round(2 / scale))
-            cv2.rectangle(frame, (x0, y0), (x1 - 1, y1 - 1), _GREEN, width)
+            corners = np.array([(x0, y0), (x1 - 1, y0), (x1 - 1, y1 - 1), (x0, y1 - 1)])
+            if mask.turn is not None:
+                corners = turn_points_back(corners, mask.turn).round()
+            cv2.polylines(frame, [corners.astype(np.int32)], True, _GREEN, max(1, round(2 / scale)))
         pictures.append(
             cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
         )

@@ -9,15 +9,15 @@ from comfy_api.latest import io
 
 from ..musetalk.avatar import prepare_avatar
 from ..musetalk.face.boxes import shift_range
-from ..musetalk.face.given import GivenLandmarks
 from ..musetalk.face.track import FaceTrack
+from ..musetalk.report import SpeakerReport
 from .face_boxes import face_box_reports
-from .faces import box_rows, landmark_rows
+from .faces import given_faces
 from .host.media import empty_image, open_frames
 from .host.networks import FaceModels
 from .host.progress import Progress
-from .host.running import engine_models
-from .pictures import draw_boxes, fill, limit_masks
+from .host.running import engine_models, landmark_source
+from .pictures import draw_boxes, fill, to_mattes, to_uint8
 from .schema import (
     VERSIONS,
     Avatar,
@@ -26,10 +26,14 @@ from .schema import (
     face_models_input,
     landmarks_input,
     make_schema,
-    settings_inputs,
+    mask_input,
+    occluder_input,
+    pose_keypoints_input,
+    reference_input,
     vae_input,
 )
-from .settings import AUTO, Settings, read_settings
+from .settings import AUTO, read_settings
+from .settings_schema import added_inputs, settings_inputs
 
 _PREVIEWS = 8
 _PREVIEW_SIDE = 1024
@@ -71,11 +75,11 @@ class PrepareAvatar(io.ComfyNode):
                 ),
                 landmarks_input(),
                 boxes_input(),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="Only what is white here may be redrawn: one mask for all frames, or one per frame.",
-                ),
+                mask_input(),
+                pose_keypoints_input(),
+                occluder_input(),
+                reference_input(),
+                *added_inputs(),
             ],
             outputs=[
                 Avatar.Output("avatar", display_name="avatar"),
@@ -83,7 +87,10 @@ class PrepareAvatar(io.ComfyNode):
                     "preview", display_name="preview", tooltip="Up to 8 frames with the part that is redrawn."
                 ),
                 io.String.Output(
-                    "shift_range", display_name="shift_range", tooltip="The useful range of bbox_shift for this face."
+                    "shift_range",
+                    display_name="shift_range",
+                    tooltip="The useful range of bbox_shift for this face, how steady it is, and which frames stay as "
+                    "filmed.",
                 ),
             ],
         )
@@ -98,33 +105,45 @@ class PrepareAvatar(io.ComfyNode):
         landmarks: Any = None,
         boxes: Any = None,
         mask: torch.Tensor | None = None,
+        pose_keypoints: Any = None,
+        occluder: torch.Tensor | None = None,
+        reference: torch.Tensor | None = None,
         **values: Any,
     ) -> io.NodeOutput:
         actual = face_models.version if version == AUTO else version
-        settings = read_settings(values, actual)  # type: ignore[arg-type]
-        source = open_frames(frames, settings.fps, parity=settings.profile.parity)
-        given = given_faces(settings, source.size, landmarks, boxes)
-        models = engine_models(settings.profile.version, vae=vae, face_models=face_models, batch_size=_BATCH)
-        avatar = prepare_avatar(
-            models, source, profile=settings.profile, select=settings.select, progress=Progress(), **given
+        person = None if reference is None else to_uint8(reference)
+        settings = read_settings(values, actual, person)  # type: ignore[arg-type]
+        profile = settings.profile
+        source = open_frames(frames, settings.fps, parity=profile.parity)
+        given = given_faces(source.size, landmarks=landmarks, boxes=boxes, pose_keypoints=pose_keypoints)
+        models = engine_models(
+            profile.version,
+            vae=vae,
+            face_models=face_models,
+            batch_size=_BATCH,
+            gated=source.size if profile.parity else None,
         )
-        if mask is not None:
-            avatar = limit_masks(avatar, mask)
+        avatar = prepare_avatar(
+            models,
+            source,
+            profile=profile,
+            landmarks=given or landmark_source(face_models),
+            select=settings.select,
+            mask=to_mattes(mask, "mask"),
+            occluder=to_mattes(occluder, "occluder"),
+            progress=Progress(),
+        )
         pictures = draw_boxes(avatar, _PREVIEWS, _PREVIEW_SIDE)
         preview = empty_image(*pictures.shape)
         fill(preview, 0, pictures)
         reports = face_box_reports(avatar, _PREVIEWS, _PREVIEW_SIDE)
-        return io.NodeOutput(avatar, preview, describe_range(avatar.track), ui={"musetalk_boxes": reports})
+        return io.NodeOutput(avatar, preview, describe_face(avatar.track), ui={"musetalk_boxes": reports})
 
 
-def given_faces(settings: Settings, size: tuple[int, int], landmarks: Any, boxes: Any) -> dict[str, Any]:
-    """The engine's ``boxes`` and ``landmarks`` from what other nodes found."""
-    given: dict[str, Any] = {}
-    if landmarks is not None:
-        given["landmarks"] = GivenLandmarks(landmark_rows(landmarks, size, settings.select))
-    if boxes is not None:
-        given["boxes"] = box_rows(boxes, settings.select)
-    return given
+def describe_face(track: FaceTrack) -> str:
+    """What the footage shows of the face, and the useful range of ``bbox_shift``, in words."""
+    lines = SpeakerReport.of(track).lines()
+    return "\n".join(lines if shift_range(track) is not None else [*lines, describe_range(track)])
 
 
 def describe_range(track: FaceTrack) -> str:

@@ -13,7 +13,7 @@ from .contact_sheet import VARIABLES, check_size, choose_moments, make_sheet, pl
 from .host.media import empty_image, open_frames, open_sound
 from .host.networks import FaceModels, ManagedModel, MuseTalkModel
 from .host.progress import Progress, stop_if_interrupted
-from .host.running import engine_models
+from .host.running import engine_models, landmark_source
 from .pictures import fill
 from .prepare import describe_range
 from .schema import (
@@ -135,7 +135,8 @@ class Tune(io.ComfyNode):
         finally:
             windows.close()
         progress = Progress(models.vae)  # type: ignore[arg-type]
-        picture, track = make_sheet(models, source, sources, tokens, wanted, tile_size, progress)
+        finder = landmark_source(face_models)
+        picture, track = make_sheet(models, source, sources, tokens, wanted, tile_size, progress, finder)
         sheet = empty_image(1, *picture.shape)
         fill(sheet, 0, picture[None])
         return io.NodeOutput(sheet, describe_range(track))

@@ -11,7 +11,14 @@ from typing import Any
 from ...musetalk.errors import ModelFileError
 from ...musetalk.models.checkpoints import Checkpoint, examine
 from ...musetalk.models.download import download as fetch
-from ...musetalk.models.layout import FoundModels, missing_models, search_models, version_of
+from ...musetalk.models.layout import (
+    FoundModels,
+    find_face_network,
+    missing_face_network,
+    missing_models,
+    search_models,
+    version_of,
+)
 from ...musetalk.models.signatures import Kind
 from ...musetalk.profile import Version
 from . import folders
@@ -21,14 +28,16 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 NONE = "none"
+BUILT_IN = "built-in"
 # What the names of well-known files and folders say; a file that says nothing is offered everywhere.
 _HINTS = {
     "vae": re.compile(r"vae", re.IGNORECASE),
     "audio_encoder": re.compile(r"whisper", re.IGNORECASE),
     "face_parser": re.compile(r"face-?pars|79999_iter|bisenet", re.IGNORECASE),
+    "dwpose": re.compile(r"dwpose|dw-ll", re.IGNORECASE),
     "unet": re.compile(r"unet|^musetalk(V15)?[/\\]", re.IGNORECASE),
 }
-_NEVER = re.compile(r"dwpose|dw-ll|syncnet|s3fd|resnet18", re.IGNORECASE)
+_NEVER = re.compile(r"syncnet|s3fd|resnet18", re.IGNORECASE)
 # ComfyUI's own folders that may hold one of ours, and what it is called there.
 _CORE = {
     "vae": ("vae", re.compile(r"vae-ft-mse", re.IGNORECASE)),
@@ -61,6 +70,26 @@ def find(chosen: Mapping[str, str], version: str, *, download: bool) -> FoundMod
         hint = "or switch on download in Load MuseTalk Models"
         raise ModelFileError(f"{missing_models(found, list(dict.fromkeys(searched)), version)}, {hint}")
     return found
+
+
+def find_landmark_networks(
+    landmarks: str, version: str, *, download: bool
+) -> tuple[Checkpoint | None, Checkpoint | None]:
+    """DWPose's file and, beside it, S3FD's where there is one, which only parity asks; None for the built-in mesh.
+
+    landmarks: a name from `folders.model_files`, ``auto``, or ``built-in``. download: fetch DWPose if ``auto`` does not
+    find it. Raises ModelFileError for a chosen file that is something else, and for a missing one.
+    """
+    if landmarks == BUILT_IN:
+        return None, None
+    pose = _face_network("dwpose") if landmarks == AUTO else examine(folders.model_path(landmarks), "dwpose")
+    if pose is None and download:
+        _download(version, "dwpose")
+        pose = _face_network("dwpose")
+    if pose is None:
+        hint = "or switch on download in Load MuseTalk Models"
+        raise ModelFileError(f"{missing_face_network(folders.download_folder(), 'dwpose')}, {hint}")
+    return pose, _face_network("s3fd")
 
 
 def fingerprint() -> Any:
@@ -98,6 +127,11 @@ def _find(chosen: Mapping[str, str], version: str) -> FoundModels:
     return FoundModels(actual or fallback, checkpoints, problems)
 
 
+def _face_network(kind: Kind) -> Checkpoint | None:
+    found = (find_face_network(root, kind, by_signature=own) for root, own in folders.model_roots())
+    return next(filter(None, found), None)
+
+
 def _version_of(unet: Checkpoint, version: str) -> Version:
     """What the user says, else what the file says, else v1.5."""
     if version != AUTO:
@@ -122,11 +156,11 @@ def _in_core_folder(kind: str, problems: dict[Path, str]) -> Checkpoint | None:
     return None
 
 
-def _download(version: str) -> None:
+def _download(version: str, *include: str) -> None:
     progress = Progress()
     wanted = "v15" if version == AUTO else version
     try:
-        fetch(folders.download_folder(), wanted, progress=progress.stage, notice=logger.info)
+        fetch(folders.download_folder(), wanted, progress=progress.stage, notice=logger.info, include=include)
     except ModelFileError as error:
         # Where interrupts are ordinary exceptions, the transfer reports them as failures.
         if isinstance(error.__cause__, Interrupted):

@@ -18,6 +18,7 @@ from ...musetalk.errors import ModelFileError
 from ...musetalk.models.architecture import make_network
 from ...musetalk.models.checkpoints import Checkpoint
 from ...musetalk.models.load import DTYPES, arrange_for_cpu
+from ...musetalk.models.signatures import FACE_KINDS
 from ...musetalk.models.vae import VAEConfig
 from ...musetalk.profile import Version
 
@@ -40,7 +41,7 @@ class ManagedModel:
         self.path = checkpoint.path
         self.dtype = dtype
         self.compute_dtype = compute_dtype
-        # The face parser's layers are plain ones: no release of ComfyUI under 0.20 has a BatchNorm that streams.
+        # Normalisation over batches is of plain layers: no release of ComfyUI under 0.20 has a BatchNorm that streams.
         self.network = checkpoint.build(mm.unet_offload_device(), dtype, comfy.ops.manual_cast)
         device = mm.get_torch_device()
         if device.type == "cpu":
@@ -72,17 +73,21 @@ class MuseTalkModel:
 
 @dataclass(frozen=True)
 class FaceModels:
-    """What a MUSETALK_FACE_MODELS socket carries: the face parser, if there is one; the face mesh is built in.
+    """What a MUSETALK_FACE_MODELS socket carries; the face mesh is built in.
 
-    version: of the models it was loaded with.
+    parser: the face parser, if there is one. pose: DWPose, where it was chosen to find landmarks. gate: S3FD beside it,
+    if there is one. version: of the models they were loaded with.
     """
 
     parser: ManagedModel | None
+    pose: ManagedModel | None
+    gate: ManagedModel | None
     version: Version
 
     @property
     def patcher(self) -> Any:
-        return None if self.parser is None else self.parser.patcher
+        largest = self.pose or self.parser
+        return None if largest is None else largest.patcher
 
 
 def load_network(checkpoint: Checkpoint, dtype: str) -> ManagedModel:
@@ -125,7 +130,8 @@ def _shared(path: Path, dtype: torch.dtype, make: Any) -> Any:
 def _dtypes(checkpoint: Checkpoint, wanted: str) -> tuple[torch.dtype, torch.dtype]:
     """Of the weights, and of the computation."""
     device = mm.get_torch_device()
-    if checkpoint.kind == "face_parser":  # its argmax draws the mask
+    # An argmax draws the mask or places the landmarks, and these networks are small beside the UNet.
+    if checkpoint.kind == "face_parser" or checkpoint.kind in FACE_KINDS:
         return torch.float32, torch.float32
     if wanted != "auto":
         return DTYPES[wanted], DTYPES[wanted]

@@ -10,6 +10,7 @@ import comfy.model_management as mm
 import torch
 
 from ...musetalk.errors import InputError
+from ...musetalk.face.published import DWPoseLandmarks
 from ...musetalk.latents import FACE_SIZE
 from ...musetalk.models import Models
 from ...musetalk.models.vae import LOGVAR_RANGE
@@ -20,6 +21,9 @@ from .networks import FaceModels, ManagedModel, MuseTalkModel
 _UNET_VALUES = 10 << 20  # one 32 x 32 latent
 _ENCODER_VALUES = 40 << 20  # 30 s of sound
 _PARSER_VALUES = 80 << 20  # one 512 x 512 crop
+_POSE_VALUES = 12 << 20  # one 288 x 384 view
+_POSE_BATCH = 8
+_GATE_VALUES = 3 * 64  # one pixel of a whole frame
 
 
 def engine_models(
@@ -30,15 +34,19 @@ def engine_models(
     audio_encoder: ManagedModel | None = None,
     face_models: FaceModels | None = None,
     batch_size: int = 1,
+    gated: tuple[int, int] | None = None,
 ) -> Models:
     """Bring the networks a stage needs to the device and return them as the engine calls them.
 
     A network that is not given is None in the result. Inputs are handed over in float32; every network casts them to
-    what it computes in. batch_size: faces at once, for which ComfyUI makes room.
+    what it computes in. batch_size: faces at once, for which ComfyUI makes room. gated: width and height of the frames
+    that the gate of `landmark_source` looks at; None where it is not asked.
     """
     parser = None if face_models is None else face_models.parser
+    pose = None if face_models is None else face_models.pose
+    gate = None if face_models is None or gated is None else face_models.gate
     unet = None if model is None else model.unet
-    networks = [network for network in (unet, audio_encoder, parser) if network is not None]
+    networks = [network for network in (unet, audio_encoder, parser, pose, gate) if network is not None]
     patchers = [network.patcher for network in networks]
     needs = [0.0]
     if unet is not None:
@@ -47,6 +55,10 @@ def engine_models(
         needs.append(_ENCODER_VALUES * mm.dtype_size(audio_encoder.compute_dtype))
     if parser is not None:
         needs.append(_PARSER_VALUES * mm.dtype_size(parser.compute_dtype))
+    if pose is not None:
+        needs.append(_POSE_BATCH * _POSE_VALUES * mm.dtype_size(pose.compute_dtype))
+    if gate is not None and gated is not None:
+        needs.append(gated[0] * gated[1] * _GATE_VALUES * mm.dtype_size(gate.compute_dtype))
     if vae is not None:
         check_vae(vae)
         patchers.append(vae.patcher)
@@ -68,6 +80,14 @@ def engine_models(
     )
 
 
+def landmark_source(face_models: FaceModels) -> DWPoseLandmarks | None:
+    """What finds landmarks with networks that `engine_models` has brought to the device; None for the built-in mesh."""
+    pose, gate = face_models.pose, face_models.gate
+    if pose is None:
+        return None
+    return DWPoseLandmarks(cast(Any, Runner(pose)), cast(Any, gate and Runner(gate)), batch_size=_POSE_BATCH)
+
+
 def check_vae(vae: Any) -> None:
     """Refuse a VAE whose latents are not Stable Diffusion 1's: 4 channels, an eighth of the side. Raises InputError."""
     channels, ratio = getattr(vae, "latent_channels", None), getattr(vae, "downscale_ratio", None)
@@ -84,7 +104,7 @@ class Runner:
     def __init__(self, model: ManagedModel) -> None:
         self._model = model
 
-    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def __call__(self, *inputs: torch.Tensor) -> Any:
         model = self._model
         with _honest_about_memory():
             return model.network(*(value.to(model.device, model.compute_dtype) for value in inputs))

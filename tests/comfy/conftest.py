@@ -20,11 +20,14 @@ import urllib.request
 import wave
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 120
@@ -132,15 +135,37 @@ def core_models_dir(tiny_models_dir: Path, random_models: Any, tmp_path_factory:
 
 
 @pytest.fixture(scope="session")
+def duo(portrait: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two people side by side, 640x320, 12 frames at 25 fps, as a silent video file."""
+    from musetalk.video.writer import VideoWriter
+
+    with Image.open(ROOT / "tests" / "data" / "grace_hopper.jpg") as image:
+        other = np.asarray(image.convert("RGB"))[60:380, 100:420]
+    first = cv2.resize(portrait[:, 32:352], (320, 320))
+    frames = [np.concatenate([np.roll(first, i, 1), np.roll(other, -i, 1)], axis=1) for i in range(12)]
+    path = tmp_path_factory.mktemp("duo") / "two_people.mp4"
+    with VideoWriter(path, 640, 320, Fraction(25)) as writer:
+        writer.write(np.stack(frames))
+    return path
+
+
+@pytest.fixture(scope="session")
 def server(
-    comfy_root: Path, comfy_python: str, core_models_dir: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory
+    comfy_root: Path,
+    comfy_python: str,
+    core_models_dir: Path,
+    clip: Path,
+    duo: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Client]:
     base = tmp_path_factory.mktemp("comfy")
     for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
         (base / name).mkdir()
     (base / "custom_nodes" / "musetalk-studio").symlink_to(ROOT, target_is_directory=True)
+    (base / "custom_nodes" / "other-pack").symlink_to(Path(__file__).parent / "other_pack", target_is_directory=True)
     shutil.copytree(core_models_dir, base / "models" / "musetalk")
     shutil.copy(clip, base / "input" / "talk.mp4")
+    shutil.copy(duo, base / "input" / "two_people.mp4")
     _write_voice(base / "input" / "voice.wav", seconds=0.8)
     _write_voice(base / "input" / "long.wav", seconds=120)
     port = _free_port()
@@ -211,10 +236,10 @@ class Graph:
 def new_graph(object_info: dict[str, Any]) -> Callable[..., Graph]:
     """Makes graphs with models, footage and voice. The face parser is of full size: half a second a frame."""
 
-    def make(face_parser: str = "none") -> Graph:
+    def make(face_parser: str = "none", file: str = "talk.mp4", **models: Any) -> Graph:
         graph = Graph(object_info)
-        graph.add("models", "MuseTalkLoadModels", face_parser=face_parser)
-        graph.add("footage", "LoadVideo", file="talk.mp4")
+        graph.add("models", "MuseTalkLoadModels", face_parser=face_parser, **models)
+        graph.add("footage", "LoadVideo", file=file)
         graph.add("voice", "LoadAudio", audio="voice.wav")
         return graph
 

@@ -72,6 +72,37 @@ def streamed_weights_compute_the_same() -> None:
             assert torch.equal(running.Runner(whole)(*values), running.Runner(streamed)(*values)), kind
 
 
+def face_networks_stream_and_compute_the_same() -> None:
+    """DWPose and S3FD of ComfyUI's layers, with no room for any, against the same ones of plain torch."""
+    networks, running = part("nodes.host.networks"), part("nodes.host.running")
+    for kind, values in (("dwpose", torch.randn(1, 3, 384, 288)), ("s3fd", 50 * torch.randn(1, 3, 64, 96))):
+        plain = part("musetalk.models.architecture").make_network(kind, None).eval()
+        streamed = networks.ManagedModel(Built(kind, plain), torch.float32, torch.float32)
+        streamed.patcher.load(mm.get_torch_device(), lowvram_model_memory=1)
+        assert any(hasattr(layer, "prev_comfy_cast_weights") for layer in streamed.network.modules()), kind
+        with torch.inference_mode():
+            for ours, theirs in zip(flat(running.Runner(streamed)(values)), flat(plain(values)), strict=True):
+                assert torch.equal(ours, theirs), kind
+
+
+class Built:
+    """A checkpoint whose weights are those of a network in memory."""
+
+    path = Path("in memory")
+
+    def __init__(self, kind: str, network: torch.nn.Module) -> None:
+        self.kind, self.weights = kind, network.state_dict()
+
+    def build(self, device: torch.device, dtype: torch.dtype, operations: Any) -> torch.nn.Module:
+        network = part("musetalk.models.architecture").make_network(self.kind, None, operations)
+        network.load_state_dict(self.weights)
+        return network.to(device, dtype).eval()
+
+
+def flat(value: Any) -> list[torch.Tensor]:
+    return [value] if isinstance(value, torch.Tensor) else [tensor for entry in value for tensor in flat(entry)]
+
+
 def evicted_by_another_pack_and_back_computes_the_same() -> None:
     """Ours is unloaded, a stranger's model takes its place, and ours comes back for the next run."""
     networks, running, files = part("nodes.host.networks"), part("nodes.host.running"), checkpoints()
@@ -139,6 +170,7 @@ def core_vae_encodes_as_the_engines() -> None:
 CHECKS = (
     same_file_is_one_network,
     streamed_weights_compute_the_same,
+    face_networks_stream_and_compute_the_same,
     evicted_by_another_pack_and_back_computes_the_same,
     half_precision_weights_compute_where_the_device_can,
     foreign_vaes_are_refused,

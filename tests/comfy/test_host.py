@@ -33,6 +33,7 @@ def outcomes(
     [
         "same_file_is_one_network",
         "streamed_weights_compute_the_same",
+        "face_networks_stream_and_compute_the_same",
         "evicted_by_another_pack_and_back_computes_the_same",
         "half_precision_weights_compute_where_the_device_can",
         "foreign_vaes_are_refused",

@@ -39,6 +39,7 @@ NODES = (
     "MuseTalkLoadAvatar",
     "MuseTalkLipSyncVideo",
     "MuseTalkTune",
+    "MuseTalkFindFaces",
 )
 
 

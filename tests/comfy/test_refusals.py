@@ -28,6 +28,45 @@ def test_errors_say_what_to_do(server: Any, new_graph: Any) -> None:
     assert "no sound was given" in server.fails(graph.prompt)
 
 
+def speaking(graph: Any, audio: Any = None, **inputs: Any) -> Any:
+    graph.add_lipsync(audio=audio, **inputs)
+    return graph.prompt
+
+
+def test_inputs_that_contradict_each_other(server: Any, new_graph: Any) -> None:
+    voice, segments = ["voice", 0], "segments: [{person: 0, start: 0, end: 1}]"
+    for inputs, reason in (
+        ({"audio": voice, "speaker_0": voice}, "audio and speaker_0 are connected"),
+        ({"speaker_1": voice, "speaker_map": segments}, "leave out speaker_1"),
+        ({"speaker_map": segments}, "connect audio"),
+        ({"audio": voice, "select": "reference"}, "connect a picture of the person"),
+        ({"speaker_3": voice}, "person 3"),
+    ):
+        assert reason in server.fails(speaking(new_graph(), **inputs)), inputs
+
+
+def test_faces_are_told_once(server: Any, graph: Any) -> None:
+    graph.add("detector", "TestDetector", found="{}")
+    faces = {"landmarks": ["detector", 1], "boxes": ["detector", 2]}
+    assert "landmarks and boxes all say where the faces are" in server.fails(speaking(graph, ("voice", 0), **faces))
+
+
+def test_an_avatar_takes_no_preparation(server: Any, graph: Any) -> None:
+    graph.add("white", "SolidMask", value=1.0, width=8, height=8)
+    graph.add("avatar", "MuseTalkPrepareAvatar", frames=["footage", 0], vae=["models", 1], face_models=["models", 3])
+    message = server.fails(speaking(graph, ("voice", 0), video=("avatar", 0), mask=["white", 0]))
+    assert "mask: these belong to Prepare Avatar" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("segments: [", "cannot read speaker_map"), ("segments: [{person: 0, start: 2, end: 1}]", "ends at 1 s")],
+)
+def test_a_bad_speaker_map_is_refused_before_anything_runs(server: Any, graph: Any, text: str, reason: str) -> None:
+    speaking(graph, ("voice", 0), speaker_map=text)
+    refused(server, graph, "save_video", reason)
+
+
 def test_models_that_are_missing_are_listed(server: Any, graph: Any) -> None:
     graph.add("models", "MuseTalkLoadModels", version="v1")
     graph.add_lipsync()

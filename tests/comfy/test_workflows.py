@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 VOICE_SECONDS, SECOND_VOICE_SECONDS = 0.8, 0.6
-CLIP_SIZE, PHOTO_SIZE = (384, 320), (512, 512)
+CLIP_SIZE, PHOTO_SIZE, DUO_SIZE = (384, 320), (512, 512), (640, 320)
 # Core nodes that ComfyUI 0.3.64 and 0.33 both have. The rest of a shared workflow is this pack's.
 CORE_NODES = {
     "CreateVideo",
@@ -184,6 +184,18 @@ def test_tune(host):
         assert np.asarray(image).std() > 10
     (text,) = nodes_of(prompt, "PreviewAny")
     assert "bbox_shift" in result.outputs[text]["text"][0]
+
+
+def test_two_speakers(host):
+    prompt, result = run(host, "two_speakers")
+    (video,) = videos(host, prompt, result)
+    check(video, VOICE_SECONDS, DUO_SIZE)
+    (path,) = host.files(result, *nodes_of(prompt, "PreviewImage"))
+    with Image.open(path) as image:
+        assert image.width > image.height > 192
+    texts = [result.outputs[node]["text"][0] for node in nodes_of(prompt, "PreviewAny")]
+    assert any("person 1: seen in 12 of 12 frames" in text for text in texts)
+    assert all(f"person {index}: " in text for text in texts for index in (0, 1))
 
 
 def test_every_workflow_has_a_test():

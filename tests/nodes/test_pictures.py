@@ -44,30 +44,28 @@ def test_other_shapes_are_refused(part: Part, pictures: Any, shape: tuple[int, .
         pictures.to_uint8(torch.zeros(shape))
 
 
-def test_white_mask_changes_nothing_black_one_leaves_nothing(pictures: Any, avatar: Any) -> None:
-    white = pictures.limit_masks(avatar, torch.ones(1, 8, 8))
-    size = avatar.frames.size
-    for before, after in zip(avatar.masks, white.masks, strict=True):
-        assert np.array_equal(pictures.full_mask(before, size), pictures.full_mask(after, size))
-        assert before.box == after.box
-    black = pictures.limit_masks(avatar, torch.zeros(3, 320, 384))
-    assert all(not pictures.full_mask(mask, size).any() for mask in black.masks)
+def test_masks_reach_the_engine_at_every_level(part: Part, pictures: Any) -> None:
+    levels = torch.arange(256).reshape(1, 16, 16) / 255
+    for mask in (levels, levels[0], levels.to(torch.bfloat16).float()):
+        mattes = pictures.to_mattes(mask, "mask")
+        assert np.array_equal(mattes.read([3]), (mask.reshape(1, 16, 16) * 255).round().numpy())
+    assert pictures.to_mattes(None, "mask") is None
+    with pytest.raises(part("musetalk.errors").InputError, match="the occluder input"):
+        pictures.to_mattes(torch.zeros(1, 4, 4, 3), "occluder")
 
 
-def test_mask_limits_where_it_is_black(pictures: Any, avatar: Any) -> None:
-    half = torch.zeros(320, 384)
+def test_mask_limits_where_it_is_black(part: Part, pictures: Any, avatar: Any) -> None:
+    half = torch.zeros(1, 320, 384)
     x0, _, x1, _ = avatar.masks[0].box
     middle = (x0 + x1) // 2
-    half[:, :middle] = 1
-    limited = pictures.limit_masks(avatar, half)
-    full, kept = (pictures.full_mask(one.masks[0], avatar.frames.size) for one in (avatar, limited))
+    half[..., :middle] = 1
+    maker = part("musetalk.face.mask_maker").MaskMaker(
+        None, avatar.track, avatar.profile, avatar.frames.size, pictures.to_mattes(half, "mask")
+    )
+    (limited,) = maker.make([0], [avatar.frames[0]])
+    full, kept = (pictures.full_mask(mask, avatar.frames.size) for mask in (avatar.masks[0], limited))
     assert np.array_equal(kept[:, :middle], full[:, :middle])
     assert full[:, middle:].any() and not kept[:, middle:].any()
-
-
-def test_number_of_masks_is_checked(part: Part, pictures: Any, avatar: Any) -> None:
-    with pytest.raises(part("musetalk.errors").InputError, match="for 3 frames"):
-        pictures.limit_masks(avatar, torch.ones(2, 8, 8))
 
 
 def test_preview_frames_what_is_redrawn(pictures: Any, avatar: Any) -> None:

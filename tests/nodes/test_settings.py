@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 Part = Callable[[str], ModuleType]
@@ -26,11 +27,23 @@ DEFAULTS: dict[str, Any] = {
     "parity": False,
     "fps": 0.0,
 }
+ADDED: dict[str, Any] = {
+    "mask_source": "auto",
+    "color_match": False,
+    "smoothing": 1.0,
+    "upright": False,
+    "max_yaw": 65.0,
+    "max_pitch": 50.0,
+    "max_covered": 0.6,
+    "fade": 0.12,
+    "select_index": 0,
+}
 
 
+@pytest.mark.parametrize("added", [{}, ADDED], ids=["an older prompt", "every widget"])
 @pytest.mark.parametrize("version", ["v15", "v1"])
-def test_default_widgets_are_the_versions_own_profile(part: Part, version: str) -> None:
-    settings = part("nodes.settings").read_settings(DEFAULTS, version)
+def test_default_widgets_are_the_versions_own_profile(part: Part, version: str, added: dict[str, Any]) -> None:
+    settings = part("nodes.settings").read_settings({**DEFAULTS, **added}, version)
     assert settings.profile == part("musetalk.profile").Profile.for_version(version)
     assert settings.select == "largest"
 
@@ -40,6 +53,39 @@ def test_widgets_replace_the_versions_numbers(part: Part) -> None:
     settings = part("nodes.settings").read_settings(values, "v15")
     assert (settings.profile.extra_margin, settings.profile.parsing_mode) == (0, "neck")
     assert settings.select == (3.0, 4.0)
+
+
+def test_added_widgets_reach_the_profile(part: Part) -> None:
+    values = {"mask_source": "hull", "color_match": True, "smoothing": 0.0, "upright": True}
+    values |= {"max_yaw": 30.0, "max_pitch": 20.0, "max_covered": 0.1, "fade": 0.0}
+    profile = part("nodes.settings").read_settings({**DEFAULTS, **ADDED, **values}, "v15").profile
+    assert {name: getattr(profile, name) for name in values} == values
+
+
+def test_whose_face_is_meant(part: Part) -> None:
+    def selected(select: str, reference: Any = None) -> Any:
+        values = {**DEFAULTS, **ADDED, "select": select, "select_index": 2, "select_x": 5}
+        return part("nodes.settings").read_settings(values, "v15", reference).select
+
+    portraits = np.zeros((2, 8, 8, 3), np.uint8)
+    assert selected("reference", portraits[:1]).shape == (8, 8, 3)
+    expected = {"nearest": (5.0, 0.0), "index": 2}
+    for name in part("nodes.settings").SELECTIONS:
+        if name != "reference":
+            assert selected(name) == expected.get(name, name)
+    for wrong, reason in ((("reference",), "connect a picture"), (("left", portraits), "set select to reference")):
+        with pytest.raises(part("musetalk.errors").InputError, match=reason):
+            selected(*wrong)
+    with pytest.raises(part("musetalk.errors").InputError, match="holds 2 pictures"):
+        selected("reference", portraits)
+
+
+def test_every_word_is_one_the_engine_knows(part: Part) -> None:
+    sightings = part("musetalk.face.sightings").Sightings.empty(1)
+    sightings.boxes[0] = 1, 1, 5, 5
+    person = part("musetalk.face.people").Person(0, sightings, np.zeros((4, 4, 3), np.uint8), np.zeros((1, 8)))
+    for word in set(part("nodes.settings").SELECTIONS) - {"nearest", "index", "reference"}:
+        assert part("musetalk.face.selection").select_person([person], word, (8, 8)) is person
 
 
 def test_plan_has_a_row_per_shift_and_value_and_a_profile_per_mode(part: Part) -> None:

@@ -30,7 +30,7 @@ export async function withPage(url, { vue, locale = "en" }, work) {
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM,
     headless: true,
-    viewport: { width: 1600, height: 1000 },
+    viewport: { width: 1600, height: 1300 },
     args: ARGS,
   });
   try {
