@@ -11,9 +11,13 @@ from typing import Any
 
 from . import __version__, commands
 from .errors import MuseTalkError
+from .evaluation.cli import add_evaluate
 from .face.names import LANDMARK_SOURCES
 from .playback import LOOP_MODES
 from .profile import MASK_SOURCES, PARSING_MODES, VAE_SAMPLING, Profile
+from .training.cli_adapter import add_train_adapter
+from .training.cli_data import add_train_data
+from .training.cli_train import add_train
 
 _INTERRUPTED = 130
 _EPILOG = (
@@ -55,6 +59,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_faces(subparsers)
     _add_download(subparsers)
     _add_inspect(subparsers)
+    add_train_data(subparsers, _add_command)
+    add_train(subparsers)
+    add_train_adapter(subparsers, _add_command)
+    add_evaluate(subparsers)
     return parser
 
 
@@ -146,6 +154,13 @@ def _add_model_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--models", type=Path, default=Path("models"), help="models folder (default: models)")
     group.add_argument("--version", choices=("auto", "v15", "v1"), default="auto", help="MuseTalk 1.5 or 1.0")
     group.add_argument("--device", help="cuda, mps, cpu, ... (default: the best there is)")
+    group.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[=STRENGTH]",
+        help="adapter made by `musetalk train-adapter` (strength 1); may be given several times",
+    )
     group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="default: fp16 on a GPU, fp32 on a CPU")
 
 

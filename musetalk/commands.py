@@ -161,8 +161,10 @@ def inspect(args: argparse.Namespace) -> Result:
 
 def load_models(args: argparse.Namespace) -> Models:
     from .models import load_models as load
+    from .models.lora import parse_lora, with_loras
 
-    return load(args.models, version=args.version, device=args.device, dtype=args.dtype)
+    loras = [parse_lora(text) for text in args.lora]
+    return with_loras(load(args.models, version=args.version, device=args.device, dtype=args.dtype), loras)
 
 
 def profile_of(args: argparse.Namespace, models: Models) -> Profile:
