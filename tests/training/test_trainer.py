@@ -1,0 +1,320 @@
+"""Steps: what they compute, that they learn, and that how the work is split does not matter."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from musetalk.errors import InputError, ModelFileError, MuseTalkError
+from musetalk.inpainting import positional_encoding, predict_latents
+from musetalk.models import Models
+from musetalk.models.syncnet import SyncNet
+from musetalk.models.unet import UNet
+from musetalk.training.batches import check_batch, training_batches
+from musetalk.training.config import DataConfig, LossConfig, TrainingConfig
+from musetalk.training.ema import MovingAverage
+from musetalk.training.generator import Generator, gather_windows, mask_lower_half
+from musetalk.training.losses import LossWeights
+from musetalk.training.memory import MemoryEstimate, estimate_memory
+from musetalk.training.networks import build_networks, find_networks
+from musetalk.training.recompute import recompute_blocks
+from musetalk.training.run import train
+
+from .runs import (
+    linear_optimizer,
+    make_batches,
+    make_config,
+    make_trainer,
+    tiny_objective,
+    two_process_config,
+    weights_of,
+    write_dataset,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("training") / "data")
+
+
+@pytest.fixture
+def config(data: Path, tiny_models_dir: Path, tmp_path: Path) -> TrainingConfig:
+    return make_config(data, tiny_models_dir, tmp_path / "run")
+
+
+def test_training_sees_what_inference_sees(config: TrainingConfig, tiny_models: Models):
+    """The positional encoding, the order of the latents and their scale are those of `predict_latents`."""
+    (batch,) = make_batches(config, 1)
+    generator = Generator(tiny_models.unet, tiny_models.vae, tiny_models.audio_encoder)
+    inputs = generator.prepare(batch)
+    predicted = generator.predict(inputs)
+    torch.testing.assert_close(
+        predicted, predict_latents(tiny_models, inputs.latents, inputs.windows), rtol=0, atol=1e-6
+    )
+    bare = tiny_models.unet(inputs.latents, inputs.windows)
+    assert (bare - predicted).abs().max() > 1e-3  # and without the encoding it would be another picture
+
+
+def test_windows_are_gathered_per_clip_with_zeros_outside():
+    states = torch.arange(2 * 1500, dtype=torch.float32).reshape(2, 1500, 1, 1) + 1
+    windows = gather_windows(states, torch.tensor([[-4, 0], [1494, 1500]]))
+    assert windows.shape == (2, 2, 10, 1)
+    assert windows[0, 0, :, 0].tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 5, 6]
+    assert windows[0, 1, :, 0].tolist() == list(range(1, 11))
+    assert windows[1, 0, :, 0].tolist() == [2995, 2996, 2997, 2998, 2999, 3000, 0, 0, 0, 0]
+    assert windows[1, 1].abs().max() == 0
+
+
+def test_only_the_lower_half_is_hidden():
+    images = torch.rand(2, 3, 256, 256)
+    masked = mask_lower_half(images)
+    assert torch.equal(masked[..., :128, :], images[..., :128, :])
+    assert (masked[..., 128:, :] == -1).all()
+    assert (images > -1).all()
+
+
+def test_stage_1_learns_a_fixed_batch(config: TrainingConfig):
+    weights = LossWeights(l1=1.0, perceptual=0.01)
+    trainer = make_trainer(config, make_batches(config, 1), tiny_objective(weights))
+    losses = [trainer.step() for _ in range(4)]
+    assert losses[-1]["loss"] < 0.9 * losses[0]["loss"]
+    assert set(losses[0]) == {"loss", "l1", "perceptual", "gradient_norm", "lr"}
+    first = losses[0]
+    assert first["loss"] == pytest.approx(first["l1"] + 0.01 * first["perceptual"], rel=1e-5)
+
+
+def test_stage_2_learns_a_fixed_batch(config: TrainingConfig, tiny_syncnet: SyncNet):
+    """All losses, one frame of sixteen drawn; the discriminators join at the second step and learn too."""
+    config = replace(
+        config,
+        data=replace(config.data, frames=16, margin="normal"),
+        losses=replace(config.losses, backward_frames=1),
+    )
+    weights = LossWeights(
+        l1=1.0,
+        perceptual=0.01,
+        gan=0.01,
+        feature_matching=0.1,
+        mouth_gan=0.01,
+        mouth_feature_matching=0.1,
+        sync=0.05,
+        gan_start=1,
+        feature_matching_start=1,
+    )
+    (batch,) = make_batches(config, 1)
+    for name in ("targets", "references", "mouth", "window_starts"):  # whichever frame is drawn
+        batch[name] = batch[name][:, :1].expand_as(batch[name]).contiguous()
+    trainer = make_trainer(config, [batch], tiny_objective(weights, tiny_syncnet))
+    before = weights_of(trainer)
+    losses = [trainer.step() for _ in range(4)]
+    assert "gan" not in losses[0]
+    assert {"gan", "mouth_gan", "feature_matching", "sync", "discriminator_face"} <= set(losses[1])
+    # The same parts are in the loss of the steps compared.
+    assert losses[-1]["loss"] < losses[1]["loss"]
+    assert losses[-1]["discriminator_face"] < losses[1]["discriminator_face"]
+    after = weights_of(trainer)
+    assert any(not torch.equal(before[name], after[name]) for name in after if name.startswith("judge.mouth"))
+    assert all(p.grad is None for p in trainer.objective.sync.parameters())
+
+
+def test_two_halves_accumulated_are_one_batch(config: TrainingConfig):
+    config = replace(config, optimizer=linear_optimizer())
+    first, second = make_batches(config, 2)
+    joined = {name: torch.cat((first[name], second[name])) for name in first}
+    whole = make_trainer(config, [joined])
+    whole_values = whole.step()
+    halves = make_trainer(replace(config, accumulation=2), [first, second])
+    values = halves.step()
+    assert halves.steps == 1
+    assert values["loss"] == pytest.approx(whole_values["loss"], rel=1e-5)
+    assert values["gradient_norm"] == pytest.approx(whole_values["gradient_norm"], rel=1e-4)
+    expected, found = weights_of(whole), weights_of(halves)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-6, msg=name)
+
+
+def test_two_processes_are_one_with_the_joined_batch(config: TrainingConfig, tmp_path: Path):
+    pair = make_batches(config, 2)
+    joined = {name: torch.cat([batch[name] for batch in pair]) for name in pair[0]}
+    batch_file, output = tmp_path / "batch.safetensors", tmp_path / "weights.safetensors"
+    save_file(joined, batch_file)
+    arguments = [str(path) for path in (config.data.path, config.model.folder, batch_file, output)]
+    code = (
+        "import sys, pathlib; from tests.training.runs import train_one_of_several as run; "
+        "run(*map(pathlib.Path, sys.argv[1:]))"
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # What torchrun and `accelerate launch` set for several processes.
+    environment = {
+        **os.environ,
+        **{"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    trainer = make_trainer(two_process_config(config.data.path, config.model.folder, output), [joined])
+    before = weights_of(trainer)
+    loss = trainer.step()["loss"]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors[-2000:]
+    found, expected = load_file(output), weights_of(trainer)
+    assert found.pop("loss").item() == pytest.approx(loss, rel=1e-6)
+    assert found.keys() == expected.keys()
+    for network in ("unet.", "judge.face.", "judge.mouth."):
+        changes = [(expected[name] - before[name]).abs().max() for name in expected if name.startswith(network)]
+        assert max(changes) > 1e-4, network
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-6, msg=name)
+
+
+def test_average_follows_its_formula():
+    network = nn.Linear(1, 1, bias=False)
+    average = MovingAverage(network, decay=0.5)
+    expected = start = network.weight.item()
+    for update in range(1, 6):
+        with torch.no_grad():
+            network.weight.add_(1.0)
+        average.update()
+        decay = min(0.5, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * network.weight.item()
+    assert average.state_dict()["weight"].item() == pytest.approx(expected, rel=1e-6)
+    with average.applied():
+        assert network.weight.item() == pytest.approx(expected, rel=1e-6)
+    assert network.weight.item() == pytest.approx(start + 5)
+
+
+def test_recomputed_blocks_keep_less_and_give_the_same_gradients(tiny_models: Models):
+    latents, tokens = torch.randn(1, 8, 32, 32), torch.randn(1, 50, 384)
+
+    def gradients(unet: UNet) -> tuple[int, list[Tensor]]:
+        unet.requires_grad_(True)
+        kept = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal kept
+            kept += 0 if isinstance(tensor, nn.Parameter) else tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = unet(latents, tokens).square().mean()
+        return kept, list(torch.autograd.grad(loss, list(unet.parameters())))
+
+    def copy() -> UNet:
+        unet = UNet(tiny_models.unet.config)
+        unet.load_state_dict(tiny_models.unet.state_dict())
+        return unet
+
+    plain_kept, plain = gradients(copy())
+    recomputed = copy()
+    names = list(recomputed.state_dict())
+    assert recompute_blocks(recomputed) > 10
+    assert list(recomputed.state_dict()) == names
+    kept, found = gradients(recomputed)
+    assert kept < plain_kept / 4
+    assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+
+
+def test_memory_is_counted(config: TrainingConfig, random_models):
+    """What is kept is known exactly; what passes grows with the batch and shrinks when activations are recomputed."""
+
+    def count(batch_size: int, *, recompute: bool) -> MemoryEstimate:
+        model = replace(config.model, gradient_checkpointing=recompute, vae_gradient_checkpointing=recompute)
+        changed = replace(config, data=replace(config.data, batch_size=batch_size), model=model)
+        return estimate_memory(changed, random_models.TINY_UNET, random_models.TINY_VAE)
+
+    plain, recomputed, three = count(1, recompute=False), count(1, recompute=True), count(3, recompute=True)
+    weights = 4 * sum(p.numel() for p in UNet(random_models.TINY_UNET).parameters())
+    assert plain.kept["UNet weights"] == plain.kept["UNet gradients"] == plain.kept["UNet average (EMA)"] == weights
+    assert plain.kept["UNet optimiser (AdamW)"] == 2 * weights
+    assert recomputed.passing < plain.passing / 2
+    assert three.passing > 2 * recomputed.passing
+    assert three.total == sum(three.kept.values()) + three.passing
+    assert type(positional_encoding()) is Tensor  # the tensors without values stayed inside
+
+
+def test_a_loss_that_is_no_number_ends_the_run(config: TrainingConfig):
+    (batch,) = make_batches(config, 1)
+    batch["references"] = batch["references"] * float("nan")
+    with pytest.raises(MuseTalkError, match="the loss of step 1 is nan"):
+        make_trainer(config, [batch]).step()
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("targets", lambda t: t * 255, "targets lies in"),
+        ("references", lambda t: t * 0, "references lies in"),
+        ("mel", lambda t: t[..., :100], r"mel is \[1, 80, 100\]"),
+        ("mel", lambda t: t * float("inf"), "mel has values that are no finite numbers"),
+        ("window_starts", lambda t: t.float(), "window_starts is"),
+        ("mouth", lambda t: None, "mouth is missing"),
+    ],
+)
+def test_a_bad_first_batch_is_refused(config: TrainingConfig, first_batch, name: str, spoil, message: str):
+    with pytest.raises(InputError, match=message):
+        check_batch({**first_batch, name: spoil(first_batch[name])}, config)
+
+
+@pytest.fixture(scope="module")
+def first_batch(data: Path, tiny_models_dir: Path) -> dict[str, Tensor]:
+    return make_batches(make_config(data, tiny_models_dir, Path("unused")), 1)[0]
+
+
+def test_missing_weights_are_named_before_anything_heavy(config: TrainingConfig, tmp_path: Path):
+    wanting = replace(config, data=replace(config.data, frames=16), losses=LossConfig(preset="upstream"))
+    with pytest.raises(ModelFileError) as caught:
+        train(wanting)
+    for part in ("vgg19-dcbb9e9d.pth", "losses.perceptual: 0", "latentsync_syncnet.pt", "losses.sync: 0", "https://"):
+        assert part in str(caught.value)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ModelFileError, match="vae, audio_encoder, unet missing"):
+        find_networks(replace(config, model=replace(config.model, folder=empty, unet="pretrained", architecture=None)))
+    assert not (config.output).exists()
+
+
+def test_no_data_set_is_an_error_before_networks(config: TrainingConfig, tmp_path: Path):
+    with pytest.raises(InputError, match=r"dataset\.json"):
+        train(replace(config, data=DataConfig(path=tmp_path / "nothing")))
+    with pytest.raises(InputError, match="min_face"):
+        train(replace(config, data=replace(config.data, min_face=999)))
+
+
+def test_a_start_from_scratch_is_the_seeds(config: TrainingConfig):
+    def first_weight(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        unet = build_networks(find_networks(config), config, torch.device("cpu")).unet
+        return next(unet.parameters())
+
+    assert torch.equal(first_weight(1), first_weight(1))
+    assert not torch.equal(first_weight(1), first_weight(2))
+
+
+def test_workers_give_batches_too(config: TrainingConfig):
+    """With a loader's process, the stream goes on where it stopped."""
+    config = replace(config, data=replace(config.data, workers=1))
+    stream = training_batches(config, 0, 1, 0)
+    batches = [next(stream) for _ in range(3)]
+    (again,) = (next(training_batches(config, 0, 1, 2)) for _ in range(1))
+    assert torch.equal(again["targets"], batches[2]["targets"])
