@@ -92,6 +92,7 @@ def check_batch(batch: Batch, config: TrainingConfig) -> None:
         "mouth": ((frames, 4), torch.int64),
         "mel": (_MEL, torch.float32),
         "window_starts": ((frames,), torch.int64),
+        "sound_steps": ((), torch.int64),
         "sync_mel": (_SYNC_MEL, torch.float32),
     }
     for name, (shape, dtype) in wanted.items():

@@ -34,8 +34,9 @@ class ClipDataset(IterableDataset[Sample]):
 
     A sample is a dict: ``targets`` and ``references`` float32 ``[T, 3, 256, 256]`` RGB in [-1, 1]; ``mouth`` int64
     ``[T, 4]`` x0 y0 x1 y1 in those pictures; ``mel`` float32 ``[80, 3000]`` of the clip's sound and ``window_starts``
-    int64 ``[T]``, each target's first encoder step in it (below 0 or past the end: silence); ``sync_mel`` float32
-    ``[80, 52]`` of the targets' own time, zeros unless T is 16; ``key`` str; ``start`` int64, the first target's frame.
+    int64 ``[T]``, each target's first encoder step in it; ``sound_steps`` int64, how many steps the sound has (windows
+    hold zeros outside them, as in use); ``sync_mel`` float32 ``[80, 52]`` of the targets' own time, zeros unless T is
+    16; ``key`` str; ``start`` int64, the first target's frame.
 
     For a ``DataLoader`` with ``collate_fn=collate``. It splits itself by rank and worker, so the loader must not be
     sharded once more (``accelerator.prepare`` would).

@@ -49,15 +49,16 @@ class Generator:
     def prepare(self, batch: Batch) -> Inputs:
         """The UNet's inputs for every frame of a batch of clips.
 
-        batch: ``targets`` and ``references`` float ``[B, T, 3, 256, 256]``, ``mel`` float ``[B, 80, 3000]`` and
-            ``window_starts`` int64 ``[B, T]``, on the device of the networks. Frames come out clip by clip, N = B T.
+        batch: ``targets`` and ``references`` float ``[B, T, 3, 256, 256]``, ``mel`` float ``[B, 80, 3000]``,
+            ``window_starts`` int64 ``[B, T]`` and ``sound_steps`` int64 ``[B]``, on the device of the networks. Frames
+            come out clip by clip, N = B T.
         """
         targets = batch["targets"].flatten(0, 1)
         masked, references = self.encode(mask_lower_half(targets)), self.encode(batch["references"].flatten(0, 1))
         states = self.audio_encoder(batch["mel"])
         return Inputs(
             latents=torch.cat((masked, references), dim=1),
-            windows=gather_windows(states, batch["window_starts"]).flatten(0, 1),
+            windows=gather_windows(states, batch["window_starts"], batch["sound_steps"]).flatten(0, 1),
             targets=targets,
         )
 
@@ -85,14 +86,15 @@ def mask_lower_half(images: Tensor) -> Tensor:
     return masked
 
 
-def gather_windows(states: Tensor, starts: Tensor) -> Tensor:
+def gather_windows(states: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
     """The audio windows of each clip's frames.
 
     states: ``[B, steps, layers, channels]`` of the audio encoder. starts: int64 ``[B, T]``, the first of the ten steps
-        of each frame; steps outside the states are zeros. Returns ``[B, T, 10 * layers, channels]``, time-major.
+        of each frame. lengths: int64 ``[B]``, steps of each clip's sound; those outside it are zeros, as in
+        `AudioWindows`. Returns ``[B, T, 10 * layers, channels]``, time-major.
     """
     steps = starts[..., None] + torch.arange(WINDOW_STEPS, device=starts.device)
-    inside = (steps >= 0) & (steps < states.shape[1])
+    inside = (steps >= 0) & (steps < lengths[:, None, None])
     clips = torch.arange(len(states), device=starts.device)[:, None, None]
     windows = states[clips, steps.clamp(0, states.shape[1] - 1)]
     return (windows * inside[..., None, None].to(windows.dtype)).flatten(2, 3)

@@ -77,6 +77,7 @@ def synthetic_batch(config: TrainingConfig, samples: int, device: torch.device |
         "mouth": torch.tensor([80, 150, 180, 200], device=device).expand(samples, frames, 4),
         "mel": torch.randn(samples, 80, 3000, device=device),
         "window_starts": torch.arange(frames, device=device).mul(2).expand(samples, frames),
+        "sound_steps": torch.full((samples,), 1500, device=device),
         "sync_mel": torch.randn(samples, 80, 52, device=device),
     }
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from ..audio.mel import log_mel
 from ..audio.sync_mel import WINDOW_COLUMNS, sync_mel_window
-from ..audio.windows import window_starts
+from ..audio.waveform import SAMPLE_RATE
+from ..audio.windows import STEPS_PER_SECOND, window_starts
 from ..errors import InputError
 from ..face.boxes import Box, add_extra_margin
 from ..latents import FACE_SIZE
@@ -143,6 +144,7 @@ def finish(key: str, clip: Clip, cut: Cut, mel: torch.Tensor) -> Sample:
         "mouth": torch.from_numpy(recipe.mouth),
         "mel": mel,
         "window_starts": torch.from_numpy(window_starts(len(clip.sound), FPS)[numbers]),
+        "sound_steps": torch.tensor(len(clip.sound) * STEPS_PER_SECOND // SAMPLE_RATE),
         "sync_mel": sync_mel_window(clip.sound, recipe.start)
         if frames == SYNC_FRAMES
         else torch.zeros(80, WINDOW_COLUMNS),
