@@ -141,6 +141,9 @@ def _add_download(subparsers: Any) -> None:
     command.add_argument(
         "--include", action="append", default=[], metavar="NAME", help="an optional file besides, such as dwpose"
     )
+    command.add_argument(
+        "--only", action="append", metavar="NAME", help="just this file, such as dwpose; may be given several times"
+    )
     command.add_argument("--endpoint", help="mirror of https://huggingface.co (default: $HF_ENDPOINT)")
 
 

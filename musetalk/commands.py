@@ -131,7 +131,8 @@ def download(args: argparse.Namespace) -> Result:
         files = fetch(
             args.models,
             args.version,
-            include=tuple(args.include),
+            include=args.include,
+            only=args.only,
             endpoint=args.endpoint,
             progress=progress,
             notice=say,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import replacements
+from .adapter import ApplyLoRA
 from .audio import AudioFeatures
 from .avatar_files import LoadAvatar, SaveAvatar
 from .find_faces import FindFaces
 from .host import folders
 from .loaders import LoadModels
+from .measure import MeasureSync
 from .paste_back import DecodePasteBack, PasteBack
 from .prepare import PrepareAvatar
 from .sampling import Inpaint
@@ -28,6 +30,8 @@ NODES: list[type[io.ComfyNode]] = [
     LipSyncVideo,
     Tune,
     FindFaces,
+    ApplyLoRA,
+    MeasureSync,
 ]
 
 

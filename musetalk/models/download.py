@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import InputError, ModelFileError, OutputError
-from .registry import HUB, RemoteFile, files_of
+from .registry import HUB, RemoteFile, files_named, files_of
 
 STAGING = ".download"
 _BLOCK = 1 << 22
@@ -28,6 +28,7 @@ def download(
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] = print,
     include: Sequence[str] = (),
+    only: Sequence[str] | None = None,
 ) -> list[Path]:
     """Fetch what a model version still lacks, each file to its official place.
 
@@ -37,6 +38,7 @@ def download(
     progress: called with ``"download"``, the bytes that arrived and the bytes expected, over all files.
     notice: given a line of text per file: what it is, where from, on what licence; or that it was there.
     include: names of further files (see `registry.FILES`), for instance ``["dwpose"]``.
+    only: names of files to fetch in place of a version's.
 
     A file that is there is kept, whatever is in it; so is one converted to safetensors under the same name.
     A broken transfer is taken up where it stopped for as long as the call runs; a later call begins with the
@@ -51,7 +53,7 @@ def download(
         raise InputError(f"endpoint is {address!r}; give an address such as {HUB}")
     folder = Path(models_dir)
     missing = []
-    for file in files_of(version, tuple(include)):
+    for file in files_of(version, tuple(include)) if only is None else files_named(only):
         if _present(folder / file.local_path):
             notice(f"{file.local_path}: already there{_doubt(folder / file.local_path, file)}")
         else:

@@ -23,6 +23,8 @@ from .unet import UNetConfig
 from .weight_file import WeightFile
 
 SUFFIX = ".safetensors"
+HEADER_MARK = "musetalk_lora"
+"""In the metadata of every file written here; its value is the format's version."""
 FORMAT = "1"
 _PREFIX = "unet."
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
@@ -111,7 +113,7 @@ def _header(lora: LoRA, targets: Targets) -> dict[str, str]:
     }
     return {
         "format": "pt",
-        "musetalk_lora": FORMAT,
+        HEADER_MARK: FORMAT,
         "musetalk_version": lora.version,
         "rank": str(lora.rank),
         "alpha": repr(lora.alpha),
@@ -122,10 +124,10 @@ def _header(lora: LoRA, targets: Targets) -> dict[str, str]:
 
 def _read_header(path: Path, header: Mapping[str, str], rank: int, targets: Targets) -> tuple[float, Version]:
     """Alpha and version; everything else is compared with what is known."""
-    written = header.get("musetalk_lora")
+    written = header.get(HEADER_MARK)
     if written is None:
         raise ModelFileError(
-            f"{path}: its header lacks musetalk_lora; only LoRAs made by `musetalk train-adapter` are read"
+            f"{path}: its header lacks {HEADER_MARK}; only LoRAs made by `musetalk train-adapter` are read"
         )
     if written != FORMAT:
         raise ModelFileError(f"{path}: a LoRA of format {written}; this version reads {FORMAT}: update musetalk")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -205,9 +206,18 @@ FILES: tuple[RemoteFile, ...] = (
         licence="see the model card of ByteDance/LatentSync",
         repo="ByteDance/LatentSync",
         path="latentsync_syncnet.pt",
-        notice="used only in training",
+        notice="measures and trains sync; lip sync itself does without",
     ),
 )
+
+
+def files_named(names: Sequence[str]) -> tuple[RemoteFile, ...]:
+    """The files with these names. Raises InputError for an unknown one."""
+    known = {file.name: file for file in FILES}
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise InputError(f"no file called {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    return tuple(known[name] for name in names)
 
 
 def files_of(version: str, include: tuple[str, ...] = ()) -> tuple[RemoteFile, ...]:

@@ -147,7 +147,7 @@ def load_syncnet(path: Path | str, device: torch.device | str = "cpu", config: S
     if not path.is_file():
         raise InputError(
             f"{path}: no such file; download latentsync_syncnet.pt from https://huggingface.co/ByteDance/LatentSync "
-            "and put it there, or set the sync loss weight to 0"
+            "and put it there, or do without: measured sync and the sync loss (losses.sync=0) alone need it"
         )
     with torch.device("meta"):
         network = SyncNet(config).requires_grad_(False)

@@ -19,6 +19,7 @@ from ...musetalk.models.layout import (
     search_models,
     version_of,
 )
+from ...musetalk.models.registry import files_of
 from ...musetalk.models.signatures import Kind
 from ...musetalk.profile import Version
 from . import folders
@@ -37,7 +38,9 @@ _HINTS = {
     "dwpose": re.compile(r"dwpose|dw-ll", re.IGNORECASE),
     "unet": re.compile(r"unet|^musetalk(V15)?[/\\]", re.IGNORECASE),
 }
-_NEVER = re.compile(r"syncnet|s3fd|resnet18", re.IGNORECASE)
+_SYNCNET_NAME = "syncnet"  # in the registry
+_SYNCNET = re.compile(r"syncnet", re.IGNORECASE)
+_NEVER = re.compile(r"syncnet|s3fd|resnet18|(?<![a-z])loras?(?![a-z])", re.IGNORECASE)
 # ComfyUI's own folders that may hold one of ours, and what it is called there.
 _CORE = {
     "vae": ("vae", re.compile(r"vae-ft-mse", re.IGNORECASE)),
@@ -84,12 +87,37 @@ def find_landmark_networks(
         return None, None
     pose = _face_network("dwpose") if landmarks == AUTO else examine(folders.model_path(landmarks), "dwpose")
     if pose is None and download:
-        _download(version, "dwpose")
+        _download(version, only=["dwpose"])
         pose = _face_network("dwpose")
     if pose is None:
         hint = "or switch on download in Load MuseTalk Models"
         raise ModelFileError(f"{missing_face_network(folders.download_folder(), 'dwpose')}, {hint}")
     return pose, _face_network("s3fd")
+
+
+def syncnet_files(files: Sequence[str]) -> list[str]:
+    """The files that are called SyncNet."""
+    return [name for name in files if _SYNCNET.search(name)]
+
+
+def find_syncnet(chosen: str) -> Path | None:
+    """SyncNet's file; None for ``none``.
+
+    chosen: a name from `folders.model_files`, ``auto``, or ``none``. Raises ModelFileError where ``auto`` finds none.
+    """
+    if chosen == NONE:
+        return None
+    if chosen != AUTO:
+        return folders.model_path(chosen)
+    published = next(file for file in files_of("all", (_SYNCNET_NAME,)) if file.name == _SYNCNET_NAME)
+    candidates = [root / published.local_path for root, _ in folders.model_roots()]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise ModelFileError(
+            f"there is no SyncNet; get {published.address()} and put it at "
+            f"{folders.download_folder() / published.local_path}, or choose none"
+        )
+    return found
 
 
 def fingerprint() -> Any:
@@ -156,11 +184,11 @@ def _in_core_folder(kind: str, problems: dict[Path, str]) -> Checkpoint | None:
     return None
 
 
-def _download(version: str, *include: str) -> None:
+def _download(version: str, only: Sequence[str] | None = None) -> None:
     progress = Progress()
     wanted = "v15" if version == AUTO else version
     try:
-        fetch(folders.download_folder(), wanted, progress=progress.stage, notice=logger.info, include=include)
+        fetch(folders.download_folder(), wanted, progress=progress.stage, notice=logger.info, only=only)
     except ModelFileError as error:
         # Where interrupts are ordinary exceptions, the transfer reports them as failures.
         if isinstance(error.__cause__, Interrupted):

@@ -10,10 +10,12 @@ import av
 import comfy.model_management as mm
 import torch
 from comfy_api.latest import Input
+from comfy_execution.graph import ExecutionBlocker
 
 from ...musetalk.audio.features import exact_fps
 from ...musetalk.audio.source import AudioSource
 from ...musetalk.errors import InputError
+from ...musetalk.soundtrack import open_sound as open_own_sound
 from ...musetalk.video.frames import FrameSource
 from ..pictures import to_uint8
 from .folders import scratch_file
@@ -62,6 +64,21 @@ def open_sound(audio: Any) -> AudioSource:
     if len(waveform) != 1:
         raise InputError(f"the audio input holds {len(waveform)} sounds; connect one at a time")
     return AudioSource.from_array(waveform[0], int(audio["sample_rate"]))
+
+
+def find_sound(audio: Any, video: Any, frames: FrameSource) -> AudioSource | None:
+    """An AUDIO, or where none is connected the sound of a VIDEO, shown as ``frames``; None where it is silent."""
+    if audio is not None:
+        return open_sound(audio)
+    try:
+        return own_sound(video) or open_own_sound(None, frames)
+    except InputError:
+        return None
+
+
+def withheld(reason: str) -> ExecutionBlocker:
+    """In the place of a result that is not made: what is connected to it does not run, and shows the reason."""
+    return ExecutionBlocker(reason)
 
 
 def empty_image(*shape: int) -> torch.Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,15 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import torch
+from comfy.weight_adapter.lora import LoRAAdapter
 
 from ...musetalk.errors import ModelFileError
 from ...musetalk.models.architecture import make_network
 from ...musetalk.models.checkpoints import Checkpoint
 from ...musetalk.models.load import DTYPES, arrange_for_cpu
+from ...musetalk.models.lora import Patch
 from ...musetalk.models.signatures import FACE_KINDS
+from ...musetalk.models.syncnet import load_syncnet
 from ...musetalk.models.vae import VAEConfig
 from ...musetalk.profile import Version
 
@@ -39,6 +44,7 @@ class ManagedModel:
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, compute_dtype: torch.dtype) -> None:
         self.path = checkpoint.path
+        self._shared_from: ManagedModel | None = None
         self.dtype = dtype
         self.compute_dtype = compute_dtype
         # Normalisation over batches is of plain layers: no release of ComfyUI under 0.20 has a BatchNorm that streams.
@@ -56,6 +62,18 @@ class ManagedModel:
     def device(self) -> torch.device:
         """Where it runs."""
         return self.patcher.load_device
+
+    def patched(self, patches: Mapping[str, Patch], strength: float) -> ManagedModel:
+        """The same network, with other weights for as long as it is loaded by way of the result's patcher.
+
+        patches: changes by name of the weight, as `lora_patches` makes them; those of this model stay beneath.
+        """
+        changed = copy.copy(self)
+        changed._shared_from = self  # who loads the same file is given this network while anyone uses it
+        changed.patcher = self.patcher.clone()
+        adapters = {name: LoRAAdapter(set(), patch) for name, patch in patches.items()}
+        changed.patcher.add_patches(adapters, strength)
+        return changed
 
 
 @dataclass(frozen=True)
@@ -116,6 +134,17 @@ def load_vae(checkpoint: Checkpoint, dtype: str) -> Any:
         return comfy.sd.VAE(sd=checkpoint.read(dtype=wanted), config=_vae_config(checkpoint), dtype=wanted)
 
     return _shared(checkpoint.path, wanted, make)
+
+
+def manage_syncnet(path: Path) -> Any:
+    """A ModelPatcher around the SyncNet of a file, in float32: ``.model`` once it is loaded.
+
+    Raises ModelFileError for another file.
+    """
+    # The plain class also with dynamic memory: that needs ComfyUI's own layers.
+    return comfy.model_patcher.ModelPatcher(
+        load_syncnet(path), load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
+    )
 
 
 def _shared(path: Path, dtype: torch.dtype, make: Any) -> Any:

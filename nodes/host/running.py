@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import comfy.model_management as mm
@@ -13,9 +14,10 @@ from ...musetalk.errors import InputError
 from ...musetalk.face.published import DWPoseLandmarks
 from ...musetalk.latents import FACE_SIZE
 from ...musetalk.models import Models
+from ...musetalk.models.syncnet import SyncNet
 from ...musetalk.models.vae import LOGVAR_RANGE
 from ...musetalk.profile import Version
-from .networks import FaceModels, ManagedModel, MuseTalkModel
+from .networks import FaceModels, ManagedModel, MuseTalkModel, manage_syncnet
 
 # Room for the activations of the published networks, as values of their dtype, attention not fused: generous.
 _UNET_VALUES = 10 << 20  # one 32 x 32 latent
@@ -24,6 +26,7 @@ _PARSER_VALUES = 80 << 20  # one 512 x 512 crop
 _POSE_VALUES = 12 << 20  # one 288 x 384 view
 _POSE_BATCH = 8
 _GATE_VALUES = 3 * 64  # one pixel of a whole frame
+_SYNCNET_BYTES = 1 << 30  # a batch of windows, in float32
 
 
 def engine_models(
@@ -86,6 +89,17 @@ def landmark_source(face_models: FaceModels) -> DWPoseLandmarks | None:
     if pose is None:
         return None
     return DWPoseLandmarks(cast(Any, Runner(pose)), cast(Any, gate and Runner(gate)), batch_size=_POSE_BATCH)
+
+
+@contextmanager
+def syncnet_on_device(path: Path | None) -> Iterator[SyncNet | None]:
+    """SyncNet where ComfyUI computes, for as long as the context lasts; None for no file. Raises ModelFileError."""
+    if path is None:
+        yield None
+        return
+    patcher = manage_syncnet(path)
+    mm.load_models_gpu([patcher], memory_required=_SYNCNET_BYTES)
+    yield patcher.model
 
 
 def check_vae(vae: Any) -> None:

@@ -40,6 +40,8 @@ NODES = (
     "MuseTalkLipSyncVideo",
     "MuseTalkTune",
     "MuseTalkFindFaces",
+    "MuseTalkApplyLoRA",
+    "MuseTalkMeasureSync",
 )
 
 

@@ -194,6 +194,13 @@ def test_further_files_only_on_request(hub, published, tmp_path):
     assert len(download(tmp_path, endpoint=hub.endpoint, include=["extra.bin"], notice=lambda line: None)) == 1
 
 
+def test_a_single_file_brings_no_others(hub, published, tmp_path):
+    published(remote("weights.bin"), remote("extra.bin", needed=False))
+    (path,) = download(tmp_path, endpoint=hub.endpoint, only=["extra.bin"], notice=lambda line: None)
+    assert path.name == "extra.bin" and len(hub.requests) > 0
+    assert not any("weights.bin" in str(request) for request in hub.requests)
+
+
 def test_a_file_outside_the_hub_is_left_to_the_user(published, tmp_path):
     published(remote("weights.bin", repo="", url="https://example.org/weights.bin"))
     with pytest.raises(ModelFileError, match=r"not on the Hugging Face hub.*\n.*https://example\.org/weights\.bin -> "):
@@ -213,6 +220,7 @@ def test_no_room_is_told_before_anything_is_fetched(hub, published, tmp_path):
         ({"version": "v2"}, "version is 'v2'"),
         ({"endpoint": "file:///etc"}, "endpoint is 'file:///etc'"),
         ({"include": ["face-id"]}, "no file called face-id"),
+        ({"only": ["face-id"]}, "no file called face-id"),
     ],
 )
 def test_unknown_options_are_refused(tmp_path, options, message):
