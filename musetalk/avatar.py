@@ -27,7 +27,7 @@ from .video.frames import FrameSource
 if TYPE_CHECKING:
     from .models import Models
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _PREPARE_BATCH = 8
 # Half precision moves scaled latents by about 0.01; another VAE, by about 1.
 _SAME_VAE = 0.2
@@ -149,8 +149,9 @@ def prepare_avatar(
         mask, occluder = (open_mattes(stack, mattes, source) for mattes in (mask, occluder))
         check_mask_source(profile, parser=models.face_parser is not None, mask=mask is not None)
         search = FaceSearch(source, profile, boxes, landmarks, occluder=occluder)
-        track = search.one(select, tracked)
-        preparer = Preparer(models, track, profile, source.size, mask=mask, occluder=occluder)
+        found = search.one(select, tracked)
+        track = found.track
+        preparer = Preparer(models, track, profile, source.size, mask=mask, occluder=found.occluder)
         valid = [int(index) for index in np.flatnonzero(track.valid)]
         latents = torch.empty(len(valid), *LATENT_SHAPE)
         masks: list[PasteMask] = []

@@ -41,13 +41,14 @@ def run_tasks(args: argparse.Namespace) -> Result:
     args.output.mkdir(parents=True, exist_ok=True)
     for task in tasks:
         _check(task, args)
+    options = footage_options(args)
     models = load_models(args)
     results: list[dict[str, Any]] = []
     code = 0
     for task in tasks:
         try:
             with TerminalProgress(quiet=args.quiet) as progress:
-                report = _run(task, args, models, progress)
+                report = _run(task, args, models, options, progress)
         except MuseTalkError as error:
             code = code or error.exit_code
             results.append({"task": task.name, "error": str(error)})
@@ -70,7 +71,9 @@ def _check(task: Task, args: argparse.Namespace) -> None:
         read_description(args.output / task.avatar)
 
 
-def _run(task: Task, args: argparse.Namespace, models: Models, progress: StageProgress) -> LipSyncReport:
+def _run(
+    task: Task, args: argparse.Namespace, models: Models, options: dict[str, Any], progress: StageProgress
+) -> LipSyncReport:
     output = args.output / task.output
     profile = profile_of(args, models)
     if models.version == "v1" and args.bbox_shift is None:
@@ -83,7 +86,7 @@ def _run(task: Task, args: argparse.Namespace, models: Models, progress: StagePr
                 task.audio,
                 output,
                 profile=profile,
-                **footage_options(args),
+                **options,
                 **encode_options(args),
                 progress=progress,
             )
@@ -94,7 +97,7 @@ def _run(task: Task, args: argparse.Namespace, models: Models, progress: StagePr
                 models,
                 frames,
                 profile=profile,
-                **footage_options(args),
+                **options,
                 progress=lambda done, total: progress("prepare", done, total),
             )
             save_avatar(avatar, folder, overwrite=True)

@@ -17,6 +17,7 @@ from .playback import LOOP_MODES
 from .profile import MASK_SOURCES, PARSING_MODES, VAE_SAMPLING, Profile
 from .training.cli_adapter import add_train_adapter
 from .training.cli_data import add_train_data
+from .training.cli_syncnet import add_train_syncnet
 from .training.cli_train import add_train
 
 _INTERRUPTED = 130
@@ -61,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_inspect(subparsers)
     add_train_data(subparsers, _add_command)
     add_train(subparsers)
+    add_train_syncnet(subparsers)
     add_train_adapter(subparsers, _add_command)
     add_evaluate(subparsers)
     return parser
@@ -91,7 +93,7 @@ def _add_lipsync(subparsers: Any) -> None:
         "`musetalk faces` lists who is there)",
     )
     command.add_argument(
-        "--speaker-map", type=Path, metavar="FILE", help="YAML or JSON: who speaks from when to when (see the README)"
+        "--speaker-map", type=Path, metavar="FILE", help="YAML or JSON: who speaks from when to when (docs/faces.md)"
     )
     command.add_argument(
         "--output", type=Path, required=True, help=".mp4, .mov or .mkv to write; for --tasks, a folder"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .models import Models
     from .report import LipSyncReport
     from .speakers import Speaker
+    from .video.frames import FrameSource
 
 Result = tuple[dict[str, Any], int]
 
@@ -46,6 +48,8 @@ def lipsync(args: argparse.Namespace) -> Result:
             video = stack.enter_context(open_frames(args, args.video))
             options = {**footage_options(args), "speakers": speakers_of(args)}
         audio = None
+        if args.avatar is None:
+            _check_inputs(args, video, options["speakers"])
         if options.get("speakers") is None:
             audio = open_sound(args.audio, video if args.avatar is None else video.frames)
         models = load_models(args)
@@ -66,6 +70,7 @@ def prepare(args: argparse.Namespace) -> Result:
     check_avatar_target(args.output, overwrite=args.overwrite)
     with open_frames(args, args.video) as frames, TerminalProgress(quiet=args.quiet) as progress:
         options = footage_options(args)
+        _check_inputs(args, frames)
         models = load_models(args)
         avatar = prepare_avatar(
             models,
@@ -100,6 +105,8 @@ def faces(args: argparse.Namespace) -> Result:
     profile = Profile.for_version("v15", **{name: getattr(args, name) for name in _PROFILE_OPTIONS})
     with ExitStack() as stack:
         frames = stack.enter_context(open_frames(args, args.video))
+        if args.sheet is not None and args.sheet.exists() and args.sheet.samefile(args.video):
+            raise InputError(f"the sheet {args.sheet} is also the video; choose another name")
         options = search_options(args)
         occluder = open_mattes(stack, options["occluder"], frames)
         search = FaceSearch(frames, profile, landmarks=options["landmarks"], occluder=occluder)
@@ -110,7 +117,7 @@ def faces(args: argparse.Namespace) -> Result:
             write_sheet(people_sheet(people), args.sheet)
     found = []
     for person, track in zip(people, tracks, strict=True):
-        seen = person.sightings.seen.nonzero()[0]
+        seen = person.frames
         usable = int(track.valid.sum())
         report = SpeakerReport.of(track, person.index)
         found.append({"first_frame": int(seen[0]), "last_frame": int(seen[-1]), "usable": usable, **asdict(report)})
@@ -196,10 +203,22 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.boxes is not None:
         landmarks: LandmarkSource | None = load_face_file(args.boxes)
     elif args.landmarks is not None:
-        landmarks = open_landmarks(args.landmarks, args.models, args.device)
+        landmarks = open_landmarks(args.landmarks, args.models, args.device, gate=None if args.parity else False)
     else:
         landmarks = None
     return {"landmarks": landmarks, "occluder": args.occluder}
+
+
+def _check_inputs(args: argparse.Namespace, frames: FrameSource, speakers: Sequence[Speaker] | None = None) -> None:
+    """Open and close what the job will open, for a mistake to be told before the models are read."""
+    from .face.mattes import open_mattes
+    from .soundtrack import open_sound
+
+    with ExitStack() as stack:
+        for path in (args.mask, args.occluder):
+            open_mattes(stack, path, frames)
+    for speaker in speakers or ():
+        open_sound(speaker.audio, frames)
 
 
 def speakers_of(args: argparse.Namespace) -> list[Speaker] | None:

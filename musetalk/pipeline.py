@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .audio.features import exact_fps
+from .audio.windows import AudioWindows
 from .avatar import Avatar, check_avatar
 from .errors import InputError
 from .face.mask_maker import check_mask_source
@@ -18,7 +19,7 @@ from .face.mattes import open_mattes
 from .face.selection import PersonSelect
 from .face.sources import LandmarkSource
 from .face.track import FaceTrack
-from .faces import FaceSearch
+from .faces import FaceSearch, Found
 from .playback import check_loop, output_length
 from .preparation import Preparer, SpooledMaterial
 from .profile import Profile
@@ -88,6 +89,7 @@ def lipsync(
                 profile=profile,
                 boxes=boxes,
                 landmarks=landmarks,
+                select=None if isinstance(select, str) and select == "largest" else select,
                 speakers=speakers,
                 mask=mask,
                 occluder=occluder,
@@ -99,33 +101,33 @@ def lipsync(
             profile = profile or Profile.for_version(models.version)
             frames = _open_frames(stack, video, fps, profile.parity)
             check_mask_source(profile, parser=models.face_parser is not None, mask=mask is not None)
+        given = [path for path in (mask, occluder) if isinstance(path, (str, Path))]
         mask, occluder = (open_mattes(stack, mattes, frames) for mattes in (mask, occluder))
+        search = FaceSearch(frames, profile, boxes, landmarks, occluder=occluder)
         sounds = Sounds([part.audio for part in parts], frames)
-        _refuse_own_input(output, frames, sounds)
+        _refuse_own_input(output, frames.path, *(source.path for source in sounds.sources), *given)
         started = time.perf_counter()
         windows = sounds.windows(stack, models, frames, profile.parity, lambda: report("audio", 0, 0))
+        _refuse_silent_spans(parts, windows, frames.fps)
         heard = max(map(len, windows))
         length = output_length(heard, len(frames), loop, frames.is_still)
         audio_read = time.perf_counter()
         if isinstance(video, Avatar):
             cast: list[_Role] = [_Role(None, video.track, video)]
         else:
-            search = FaceSearch(frames, profile, boxes, landmarks, min(length, len(frames)), occluder)
+            search = replace(search, count=min(length, len(frames)))
             found = _find(search, parts, speakers is not None, lambda done, total: report("faces", done, total))
             keep = length > len(frames)
             cast = []
-            for person, track in found:
-                preparer = Preparer(models, track, profile, frames.size, mask=mask, occluder=occluder)
-                cast.append(_Role(person, track, stack.enter_context(SpooledMaterial(preparer, keep=keep))))
+            for face in found:
+                preparer = Preparer(models, face.track, profile, frames.size, mask=mask, occluder=face.occluder)
+                material = stack.enter_context(SpooledMaterial(preparer, keep=keep))
+                cast.append(_Role(face.person, face.track, material))
         fade = 0.0 if profile.parity else profile.fade
+        schedules = _schedules(parts, cast, windows, frames.fps, length, fade)
         voices = [
-            Voice(
-                role.track,
-                role.material,
-                sound,
-                Schedule(part.spans, frames.fps, heard=len(sound), length=length, fade=fade),
-            )
-            for role, sound, part in zip(cast, windows, parts, strict=True)
+            Voice(role.track, role.material, sound, schedule)
+            for role, sound, schedule in zip(cast, windows, schedules, strict=True)
         ]
         faces_found = time.perf_counter()
         writer = stack.enter_context(
@@ -185,13 +187,33 @@ def _parts(audio: Any, select: PersonSelect, speakers: Sequence[Speaker] | None)
 
 def _find(
     search: FaceSearch, parts: Sequence[Speaker], several: bool, progress: Callable[[int, int], None]
-) -> Sequence[tuple[int | None, FaceTrack]]:
+) -> Sequence[Found]:
     if not several:
-        return [(None, search.one(parts[0].person, progress))]
+        return [search.one(parts[0].person, progress)]
     found = search.several([part.person for part in parts], progress)
     # Different words may mean one person.
-    check_speakers([replace(part, person=person) for part, (person, _) in zip(parts, found, strict=True)])
+    persons = [part.person if face.person is None else face.person for part, face in zip(parts, found, strict=True)]
+    check_speakers([replace(part, person=person) for part, person in zip(parts, persons, strict=True)])
     return found
+
+
+def _schedules(
+    parts: Sequence[Speaker],
+    cast: Sequence[_Role],
+    windows: Sequence[AudioWindows],
+    fps: Fraction,
+    length: int,
+    fade: float,
+) -> list[Schedule]:
+    """When each speaker speaks; where one person goes on with another sound, there is no fade between."""
+    schedules = []
+    for i, (part, role, sound) in enumerate(zip(parts, cast, windows, strict=True)):
+        same = [
+            j for j, other in enumerate(cast) if j != i and other.person is not None and other.person == role.person
+        ]
+        beside = [span for j in same for span in parts[j].spans or ()]
+        schedules.append(Schedule(part.spans, fps, heard=len(sound), length=length, fade=fade, beside=beside))
+    return schedules
 
 
 def _open_frames(stack: ExitStack, video: Any, fps: Fraction | float | None, parity: bool) -> FrameSource:
@@ -210,10 +232,20 @@ def _refuse_preparation(**given: Any) -> None:
         )
 
 
-def _refuse_own_input(output: Path, frames: FrameSource, sounds: Sounds) -> None:
-    for path in (frames.path, *(source.path for source in sounds.sources)):
+def _refuse_own_input(output: Path, *inputs: str | Path | None) -> None:
+    for path in inputs:
         if path is not None and output.exists() and output.samefile(path):
             raise InputError(f"the output {output} is also an input; choose another name")
+
+
+def _refuse_silent_spans(parts: Sequence[Speaker], windows: Sequence[AudioWindows], fps: Fraction) -> None:
+    for part, sound in zip(parts, windows, strict=True):
+        for start, end in part.spans or ():
+            if round(start * fps) >= len(sound):
+                raise InputError(
+                    f"a person is to speak from {float(start):g} to {float(end):g} s, but the sound ends at "
+                    f"{float(len(sound) / fps):g} s; shorten the segment, or use another sound"
+                )
 
 
 def _ignore(stage: str, done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 
 from .errors import InputError
-from .face.selection import PersonSelect
+from .face.selection import WORDS, PersonSelect
 from .schedule import Span
 
 _KEYS = {"person", "start", "end", "audio"}
@@ -109,8 +110,6 @@ def parse_speaker(text: str) -> Speaker:
 
 def parse_person(text: str) -> PersonSelect:
     """A person as written on a command line: an index, a word, a point ``X,Y``, or the path of a picture."""
-    from .face.selection import WORDS
-
     if text in WORDS:
         return text
     if text.isdecimal():
@@ -124,7 +123,6 @@ def parse_person(text: str) -> PersonSelect:
 
 def read_reference(path: Path) -> Any:
     """A reference picture as uint8 RGB ``[H, W, 3]``. Raises InputError."""
-    from .face.selection import WORDS
     from .video.frames import FrameSource
 
     if not path.is_file():
@@ -154,20 +152,23 @@ class _Source:
         raise InputError(f"{where}: no file {entry!r}; {looked}")
 
     def person(self, entry: Any) -> PersonSelect:
-        if isinstance(entry, bool) or not isinstance(entry, (int, str, tuple)):
-            raise InputError(
-                f"{self.name}: person is {entry!r}; give an index, a word, a point [x, y], or a picture's path"
-            )
-        if not isinstance(entry, str):
+        if isinstance(entry, tuple) and len(entry) == 2 and all(_is_number(value) for value in entry):
+            return float(entry[0]), float(entry[1])
+        if isinstance(entry, int) and not isinstance(entry, bool):
             return entry
-        if self.folder is not None and (self.folder / entry).is_file() and not Path(entry).is_file():
-            return read_reference(self.folder / entry)
-        return parse_person(entry)
+        if isinstance(entry, str) and (entry in WORDS or self.folder is not None):
+            beside = None if self.folder is None or Path(entry).is_file() else self.folder / entry
+            return read_reference(beside) if beside is not None and beside.is_file() else parse_person(entry)
+        raise InputError(
+            f"{self.name}: person is {entry!r}; give an index, {', '.join(WORDS)}, a point [x, y]"
+            + ("" if self.folder is None else ", or a picture's path")
+        )
 
 
 def _segment(source: _Source, where: str, segment: Any, default: Any) -> tuple[Any, Any, Span]:
     if not isinstance(segment, dict) or not {"person", "start", "end"} <= set(segment) <= _KEYS:
-        raise InputError(f"{where}: expected {{person, start, end}} and perhaps audio, got {segment!r}")
+        has = ", ".join(map(str, segment)) if isinstance(segment, dict) else type(segment).__name__
+        raise InputError(f"{where}: expected {{person, start, end}} and perhaps audio, got {has or 'nothing'}")
     sound = source.file(where, segment.get("audio")) or default
     if sound is None:
         raise InputError(f"{where}: no sound; name an 'audio' here or at the top level")
@@ -176,6 +177,10 @@ def _segment(source: _Source, where: str, segment: Any, default: Any) -> tuple[A
         raise InputError(f"{where}: ends at {float(end):g} s, before it starts at {float(start):g} s")
     person = segment["person"]
     return tuple(person) if isinstance(person, list) else person, sound, (start, end)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _seconds(where: str, name: str, value: Any) -> Fraction:

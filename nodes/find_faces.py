@@ -92,7 +92,7 @@ def describe(people: Sequence[Person], tracks: Sequence[FaceTrack]) -> str:
     """Everyone in words, a paragraph each."""
     paragraphs = []
     for person, track in zip(people, tracks, strict=True):
-        seen, usable = int(person.sightings.seen.sum()), int(track.valid.sum())
+        seen, usable = len(person.frames), int(track.valid.sum())
         head = f"person {person.index}: seen in {seen} of {len(track)} frames, {usable} can be redrawn"
         paragraphs.append("\n".join([head, *SpeakerReport.of(track, person.index).lines()]))
     return "\n\n".join(paragraphs)

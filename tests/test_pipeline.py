@@ -221,6 +221,20 @@ def test_an_input_is_never_overwritten(mesh_models, clip, tmp_path):
     assert copy.read_bytes() == clip.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["mask", "occluder"])
+def test_a_matte_is_never_overwritten(mesh_models, clip, tmp_path, name):
+    matte = tmp_path / "out.mp4"
+    matte.write_bytes(clip.read_bytes())
+    with pytest.raises(InputError, match="also an input"):
+        lipsync(mesh_models, clip, None, matte, overwrite=True, **{name: matte})
+    assert matte.read_bytes() == clip.read_bytes()
+
+
+def test_a_selection_does_not_fit_an_avatar(mesh_models, avatar, tmp_path):
+    with pytest.raises(InputError, match="select belong"):
+        lipsync(mesh_models, avatar, sound(0.2), tmp_path / "out.mp4", select=1)
+
+
 def test_options_of_the_preparation_do_not_fit_an_avatar(mesh_models, avatar, tmp_path):
     with pytest.raises(InputError, match="profile"):
         lipsync(mesh_models, avatar, sound(0.2), tmp_path / "out.mp4", profile=Profile())

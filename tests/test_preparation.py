@@ -13,6 +13,7 @@ from musetalk.avatar_file import load_avatar, save_avatar
 from musetalk.blend import paste_face
 from musetalk.compose import paste_back
 from musetalk.errors import InputError
+from musetalk.face.given import GivenBoxes
 from musetalk.face.mask_maker import check_mask_source
 from musetalk.face.mattes import Mattes
 from musetalk.face.tracking import track_faces
@@ -233,3 +234,14 @@ class TestUpright:
     def test_colour_match_is_off_under_parity(self, mesh_models, track, portrait_frames):
         profile = replace(STEADFAST, color_match=True, parity=True)
         assert not masks_of(mesh_models, track, portrait_frames[:1], profile)[0].color_match
+
+
+@pytest.mark.parametrize("expand", [1.0, 1.02])
+def test_a_blending_crop_smaller_than_an_odd_box(mesh_models, portrait_frames, expand):
+    """The crop is rounded down, and may then be a pixel smaller than the box."""
+    profile = STEADFAST.changed(expand=expand)
+    track = track_faces(portrait_frames[:1], source=GivenBoxes([139, 60, 230, 175]), profile=profile)
+    occluder = Mattes.from_array(np.zeros((SIZE[1], SIZE[0]), np.uint8))
+    (item,) = Preparer(mesh_models, track, profile, SIZE, occluder=occluder).prepare([0], portrait_frames[:1])
+    x0, y0, x1, y1 = item.mask.region
+    assert 139 <= x0 < x1 <= 230 and 60 <= y0 < y1 <= 185 and item.mask.alpha.shape == (y1 - y0, x1 - x0)

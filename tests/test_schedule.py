@@ -51,6 +51,12 @@ def test_a_span_shorter_than_its_fades_never_reaches_one() -> None:
     assert 0 < found[10:13].max() < 1 and found[11] >= found[10] == found[12]
 
 
+def test_one_person_going_on_with_another_sound_does_not_fade_between() -> None:
+    before = Schedule([span(10, 20)], FPS, heard=50, length=50, fade=0.2, beside=[span(20, 30)]).weights(range(50))
+    after = Schedule([span(20, 30)], FPS, heard=50, length=50, fade=0.2, beside=[span(10, 20)]).weights(range(50))
+    np.testing.assert_array_equal(before + after, weights([span(10, 30)], fade=0.2))
+
+
 @pytest.mark.parametrize("fps", [Fraction(30000, 1001), Fraction(24), Fraction(60)])
 def test_other_rates(fps: Fraction) -> None:
     schedule = Schedule([(Fraction(1), Fraction(2))], fps, heard=200, length=200)

@@ -48,8 +48,8 @@ def tracks(dialogue: FrameSource) -> dict[str, FaceTrack]:
     """The tracks of the persons on either side, looked for once."""
     words = ("left", "right")
     found = FaceSearch(dialogue, Profile()).several(words)
-    assert [person for person, _ in found] == [0, 1]
-    return dict(zip(words, (track for _, track in found), strict=True))
+    assert [face.person for face in found] == [0, 1]
+    return {word: face.track for word, face in zip(words, found, strict=True)}
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,7 @@ def test_file_in_file_out(mesh_models, dialogue, tmp_path) -> None:
         ([Speaker(0, "a"), Speaker(0, "b")], "two sounds at once"),
         ([Speaker(0, sound(0.4, 200)), Speaker("left", sound(0.4, 300))], "two sounds at once"),
         ([Speaker(7, sound(0.4, 200))], "7"),
+        ([Speaker(0, sound(0.4, 200), ((Fraction(2), Fraction(3)),))], "the sound ends at 0.4 s"),
     ],
 )
 def test_impossible_casts_are_refused(mesh_models, dialogue, tmp_path, speakers, message) -> None:
@@ -172,7 +173,8 @@ def folder(dialogue: FrameSource, speech: Path, tmp_path_factory: pytest.TempPat
         (["--speaker", "0={}/a.wav", "--speaker", "1={}/b.wav"], [0, 1]),
         (["--speaker", "{}/her.png={}/a.wav"], [1]),
         (["--speaker-map", "{}/map.json"], [0, 1]),
-        (["--face", "1", "--audio", "{}/a.wav"], [None]),
+        (["--face", "1", "--audio", "{}/a.wav"], [1]),
+        (["--face", "500,100", "--audio", "{}/a.wav"], [None]),
     ],
 )
 def test_command_line(folder: Path, tiny_models_dir: Path, tmp_path: Path, capsys, options, persons) -> None:

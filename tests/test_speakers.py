@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from musetalk.errors import InputError
-from musetalk.speakers import Speaker, check_speakers, parse_person, parse_speaker, read_speaker_map
+from musetalk.speakers import Speaker, check_speakers, parse_person, parse_speaker, parse_speaker_map, read_speaker_map
 
 
 @pytest.fixture
@@ -70,11 +70,22 @@ def test_sounds_of_their_own_and_every_way_to_name_a_person(folder: Path) -> Non
         ({"segments": [part(audio="a.wav"), part(audio="b.wav")]}, "person 0 would speak two sounds at once"),
         ({"audio": "a.wav", "segments": [part(person="nobody")]}, "'nobody' names nobody"),
         ({"audio": "a.wav", "segments": [part(person=None)]}, "person is None"),
+        ({"audio": "a.wav", "segments": [part(person=["a", "b"])]}, "person is"),
+        ({"audio": "a.wav", "segments": [part(person=[1, 2, 3])]}, "person is"),
+        ({"audio": "a.wav", "segments": [part(person=[float("nan"), 2])]}, "person is"),
     ],
 )
 def test_mistakes_are_named(folder: Path, content: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_speaker_map(written(folder, content))
+
+
+def test_a_map_without_a_folder_opens_no_files(folder: Path) -> None:
+    for person in (str(folder / "her.png"), "her.png"):
+        with pytest.raises(InputError, match="person is"):
+            parse_speaker_map(yaml.safe_dump({"segments": [part(person=person)]}), "a.wav")
+    (speaker,) = parse_speaker_map(yaml.safe_dump({"segments": [part(person="left")]}), "a.wav")
+    assert speaker == Speaker("left", "a.wav", ((0, 1),))
 
 
 def test_options(folder: Path) -> None:

@@ -60,10 +60,10 @@ def judge(
         or NaN in frames where it is not known.
     fps: None when frames are pictures of their own: no frame then depends on another.
 
-    Presence, yaw, pitch, cover and, for a level crop, roll each give a term of 1 well inside their limit, 0.5 on it, and
-    0 well outside. The confidence is the least of them: a face is as good as the worst thing about it. Below 0.5 a frame
-    passes through, but a change that lasts less than 0.12 s is not made: a value that hovers at its limit does not
-    flicker.
+    Presence, yaw, pitch, cover and, for a level crop, roll each give a term of 1 well inside their limit, 0.5 on it,
+    and 0 well outside. The confidence is the least of them: a face is as good as the worst thing about it. Below 0.5 a
+    frame passes through, but a change that lasts less than 0.12 s is not made: a value that hovers at its limit does
+    not flicker.
     ``weights`` rise in a raised cosine over ``profile.fade`` seconds beside frames that pass through.
 
     Under ``profile.parity`` every face that is seen is redrawn, at full weight.

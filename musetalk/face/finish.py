@@ -11,6 +11,7 @@ from .boxes import Box, face_box, fit_box, shift_box, turned_box
 from .confidence import judge
 from .head_pose import head_pose
 from .mattes import Mattes, covered
+from .one_euro import smooth_live
 from .sightings import Sightings
 from .smoothing import jitter, smooth
 from .track import FaceTrack, Jitter
@@ -24,27 +25,30 @@ def make_track(
     profile: Profile,
     *,
     still: bool = False,
+    live: bool = False,
     occluder: Mattes | None = None,
 ) -> FaceTrack:
     """Decide, for every frame, where the face box is and whether the face is redrawn.
 
     size: width, height of the frames.
     still: frames are pictures of their own, so nothing is carried from one to the next.
+    live: no frame depends on a later one, as where they are played while they come in: landmarks are steadied by a
+        OneEuro filter, which lags a little, and nothing settles or fades where the face comes and goes.
     occluder: what stands in front of the face; frames in which it covers the mouth pass through.
     Under ``profile.parity`` there is no smoothing, no turning and no judgement: every face that has a box is redrawn.
     """
     plain = profile.parity
     landmarks, mesh, seen = sightings.landmarks, sightings.mesh, sightings.seen
     steadiness: Jitter | None = None
-    if landmarks is not None and not plain and not still and profile.smoothing > 0:
+    if landmarks is not None and is_smoothed(profile, still=still):
         known = np.isfinite(landmarks).all(axis=(1, 2))
-        raw = landmarks
-        landmarks = smooth(raw, known, profile.smoothing, fps)
+        raw, steadied, cuts = landmarks, smooth_live if live else smooth, sightings.cuts
+        landmarks = steadied(raw, known, profile.smoothing, fps, cuts)
         before, after = jitter(raw, known), jitter(landmarks, known)
         if before is not None and after is not None:
             steadiness = Jitter(before, after)
         if mesh is not None:
-            mesh = smooth(mesh, np.isfinite(mesh).all(axis=(1, 2)), profile.smoothing, fps)
+            mesh = steadied(mesh, np.isfinite(mesh).all(axis=(1, 2)), profile.smoothing, fps, cuts)
     turns = turns_of(landmarks) if landmarks is not None and profile.upright and not plain else None
     boxes, boxed = np.zeros((len(sightings), 4), np.int32), np.zeros(len(sightings), bool)
     for i in np.flatnonzero(seen):
@@ -62,7 +66,7 @@ def make_track(
     else:
         pose = None if landmarks is None else head_pose(landmarks)
         hidden = None if occluder is None else covered(occluder, boxes, boxed, turns)
-        verdict = judge(boxed, sightings.scores, pose, hidden, profile, None if still else fps)
+        verdict = judge(boxed, sightings.scores, pose, hidden, profile, None if still or live else fps)
     boxes[~verdict.valid] = 0
     return FaceTrack(
         boxes=boxes,
@@ -76,6 +80,11 @@ def make_track(
         turns=turns,
         jitter=steadiness,
     )
+
+
+def is_smoothed(profile: Profile, *, still: bool) -> bool:
+    """Whether landmarks are steadied over time, so that it matters where a shot begins."""
+    return profile.smoothing > 0 and not still and not profile.parity
 
 
 def _level_box(points: np.ndarray | None, given: np.ndarray, size: tuple[int, int], profile: Profile) -> Box | None:

@@ -79,7 +79,7 @@ class PasteMask:
         x0, y0, x1, y1 = box
         if turn is None:
             width, height = size
-            whole = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+            whole = max(x0, crop[0], 0), max(y0, crop[1], 0), min(x1, crop[2], width), min(y1, crop[3], height)
             alpha = _part(soft, crop, whole)
         else:
             whole = bounds_in_picture(box, turn, size)

@@ -41,8 +41,12 @@ def observe_crowd(
     for frame in frames:
         if crowd is None or request.still:
             crowd = MeshCrowd(mesh, min_score=request.min_score, fps=request.fps)
-        faces = crowd.step(frame)
-        yield [FaceObservation(landmarks=to_68(points), mesh=points[:, :2], score=score) for points, score in faces]
+        yield [observation(points, score) for points, score in crowd.step(frame)]
+
+
+def observation(points: np.ndarray, score: float) -> FaceObservation:
+    """A mesh ``[468, 3]`` and its presence as they are kept: by copy, for a view would keep the whole batch alive."""
+    return FaceObservation(landmarks=to_68(points), mesh=points[:, :2].astype(np.float32), score=score)
 
 
 class MeshCrowd:

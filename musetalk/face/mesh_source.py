@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .landmarks68 import to_68
 from .mesh import FaceMesh
-from .mesh_crowd import observe_crowd
+from .mesh_crowd import observation, observe_crowd
 from .mesh_tracker import MeshTracker
 from .sources import FaceObservation, TrackRequest
 
@@ -33,11 +32,7 @@ class MeshLandmarks:
         )
         for frame in frames:
             found = tracker.step(frame)
-            if found is None:
-                yield FaceObservation()
-            else:
-                points, score = found
-                yield FaceObservation(landmarks=to_68(points), mesh=points[:, :2], score=score)
+            yield FaceObservation() if found is None else observation(*found)
 
     def observe_everyone(self, frames: Iterator[np.ndarray], request: TrackRequest) -> Iterator[list[FaceObservation]]:
         if self._mesh is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -59,13 +60,17 @@ class OneEuro:
         return 1 / (1 + 1 / (2 * math.pi * cutoff * self._seconds))
 
 
-def smooth_live(points: np.ndarray, seen: np.ndarray, strength: float, fps: Fraction) -> np.ndarray:
-    """What a OneEuro filter makes of a whole clip, ``[M, P, 2]``; rows that are not ``seen`` (bool ``[M]``) are copied.
+def smooth_live(
+    points: np.ndarray, seen: np.ndarray, strength: float, fps: Fraction, cuts: Sequence[int] = ()
+) -> np.ndarray:
+    """As ``smoothing.smooth``, with what a OneEuro filter knows: no frame depends on a later one.
 
-    For tests and measurements; for footage that is all there, ``smoothing.smooth`` does better.
+    points: ``[M, P, 2]``. seen: bool ``[M]``; other rows are copied. cuts: frames at which the past is forgotten.
     """
-    step, smoothed = OneEuro(strength, fps), points.copy()
+    step, smoothed, starts = OneEuro(strength, fps), points.copy(), set(cuts)
     for i, known in enumerate(seen):
+        if i in starts:
+            step(None)
         row = step(points[i] if known else None)
         if row is not None:
             smoothed[i] = row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -23,8 +24,9 @@ class CutDetector:
     """Tells, frame by frame, where a new shot begins.
 
     Pictures are compared free of brightness and contrast, so that a flash or a fade of light is no cut. A
-    dissolve has no single frame at which it happens and is not found. A cut seen where there is none does little
-    harm: it splits what is followed, and appearance joins it again.
+    dissolve has no single frame at which it happens and is not found, nor is a jump between much the same pictures.
+    A cut seen where there is none does little harm: it splits what is followed, and appearance joins it again, and
+    smoothing is one-sided there.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,15 @@ class CutDetector:
                 break
         self._past.append(view)
         return cut
+
+
+def note_cuts(frames: Iterator[np.ndarray], cuts: list[int]) -> Iterator[np.ndarray]:
+    """The frames as they come; the numbers of those, from 1 on, that begin a shot are added to ``cuts`` before."""
+    detector = CutDetector()
+    for i, frame in enumerate(frames):
+        if detector.step(frame) and i:
+            cuts.append(i)
+        yield frame
 
 
 def _view(rgb: np.ndarray) -> np.ndarray:

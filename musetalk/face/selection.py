@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,11 +13,18 @@ from .clip import ClipReader
 from .follow import extent
 from .mesh_source import MeshLandmarks
 from .people import Person
-from .sightings import Sightings
-from .tracking import make_request
+from .tracking import check_point, make_request
 
-PersonSelect = int | str | tuple[float, float] | np.ndarray
-"""An index; one of ``WORDS``; a point (x, y) in pixels; or a reference picture uint8 RGB ``[H, W, 3]``."""
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Whoever is most like this: ``look`` float32 ``[D]``, the largest face of a reference picture."""
+
+    look: np.ndarray
+
+
+PersonSelect = int | str | tuple[float, float] | np.ndarray | Reference
+"""An index; one of ``WORDS``; a point (x, y) in pixels; a reference picture uint8 RGB ``[H, W, 3]``, or its face."""
 
 WORDS = ("largest", "smallest", "left", "right", "center")
 """The people that can be named."""
@@ -26,6 +34,31 @@ _NEAR = 0.5
 # The least likeness to a reference: nineteen of twenty strangers are below it, and the same person in another
 # photograph has 0.7 on average (see appearance.likeness).
 _LEAST_LIKENESS = 0.5
+
+
+def check_selection(select: PersonSelect, size: tuple[int, int]) -> PersonSelect:
+    """What is wrong with a selection by itself, told before a clip of pictures of ``size`` (w, h) is searched.
+
+    Returns it as ``select_person`` takes it without looking again: a reference picture as a Reference, the face in it.
+    Raises NoFaceError for a picture that shows no face; InputError for an index below 0, an unknown name, a point
+    outside the picture, and what is nothing to select by.
+    """
+    if isinstance(select, Reference):
+        return select
+    if isinstance(select, np.ndarray):
+        return Reference(_look_of_largest(select))
+    if isinstance(select, str):
+        if select not in WORDS:
+            raise InputError(f"select is {select!r}; the names are {', '.join(WORDS)}")
+        return select
+    if isinstance(select, int | np.integer) and not isinstance(select, bool):
+        if select < 0:
+            raise InputError(f"person {select} is not in the clip; the first index is 0")
+        return int(select)
+    point = check_point(select, size)
+    if point is None:
+        raise InputError(f"select is {select!r}; pass an index, a name such as 'largest', a point (x, y) or a picture")
+    return point
 
 
 def select_person(people: Sequence[Person], select: PersonSelect, size: tuple[int, int]) -> Person:
@@ -41,22 +74,22 @@ def select_person(people: Sequence[Person], select: PersonSelect, size: tuple[in
     * a picture: the person most like the largest face in it. What is compared is no biometric (see ``appearance``):
       a frame of the same footage is a sure reference, another photograph a likely one.
 
-    Raises NoFaceError when ``people`` is empty or a picture shows no face; InputError for an index out of range, a
-    name or a point that cannot be used, and a picture that nobody is like, with the likeness of everyone.
+    Raises what ``check_selection`` does; NoFaceError when ``people`` is empty; InputError for an index out of range
+    and a picture that nobody is like, with the likeness of everyone.
     """
+    checked = check_selection(select, size)
     if not people:
         raise NoFaceError("the clip shows nobody to select from; lower min_score, or pass boxes=... or landmarks=...")
-    if isinstance(select, np.ndarray):
-        return _most_like(people, select)
-    if isinstance(select, str):
-        return _by_name(people, select, size)
-    if isinstance(select, int | np.integer) and not isinstance(select, bool):
-        if not 0 <= select < len(people):
-            raise InputError(f"person {select} is not in the clip; it shows {_numbered(len(people))}")
-        return people[int(select)]
-    if isinstance(select, tuple | list) and len(select) == 2:
-        return _at_point(people, (float(select[0]), float(select[1])), size)
-    raise InputError(f"select is {select!r}; pass an index, a name such as 'largest', a point (x, y) or a picture")
+    if isinstance(checked, Reference):
+        return _most_like(people, checked.look)
+    if isinstance(checked, str):
+        return _by_name(people, checked, size)
+    if isinstance(checked, int):
+        if checked >= len(people):
+            raise InputError(f"person {checked} is not in the clip; it shows {_numbered(len(people))}")
+        return people[checked]
+    assert isinstance(checked, tuple)
+    return _at_point(people, checked)
 
 
 def _numbered(count: int) -> str:
@@ -65,8 +98,6 @@ def _numbered(count: int) -> str:
 
 def _by_name(people: Sequence[Person], name: str, size: tuple[int, int]) -> Person:
     """By a rank in which the least comes first."""
-    if name not in WORDS:
-        raise InputError(f"select is {name!r}; the names are {', '.join(WORDS)}")
     middle = np.array(size) / 2
     ranks: dict[str, Callable[[np.ndarray], float]] = {
         "largest": lambda box: -float((box[2:] - box[:2]).prod()),
@@ -75,30 +106,28 @@ def _by_name(people: Sequence[Person], name: str, size: tuple[int, int]) -> Pers
         "right": lambda box: -float(box[0] + box[2]),
         "center": lambda box: float(np.linalg.norm((box[:2] + box[2:]) / 2 - middle)),
     }
-    return min(people, key=lambda person: ranks[name](np.nanmedian(_places(person.sightings), axis=0)))
+    return min(people, key=lambda person: ranks[name](np.median(_places(person), axis=0)))
 
 
-def _at_point(people: Sequence[Person], point: tuple[float, float], size: tuple[int, int]) -> Person:
-    if not all(0 <= value < limit for value, limit in zip(point, size, strict=True)):
-        raise InputError(f"the point {point} is outside the {size[0]}x{size[1]} picture; pass x, y in pixels within it")
-    boxes = np.stack([_places(person.sightings) for person in people])
-    low, high = boxes[..., :2], boxes[..., 2:]
-    outside = _length(np.maximum(low - point, point - high).clip(0))
-    near = outside <= _NEAR * (high - low).max(axis=-1)  # NaN is not
-    if not near.any():
-        return people[int(outside.min(axis=1).argmin())]
-    first = int(near.any(axis=0).argmax())
-    from_centre = _length((low + high) / 2 - point)
-    return people[int(np.lexsort((from_centre[:, first], outside[:, first]))[0])]
+def _at_point(people: Sequence[Person], point: tuple[float, float]) -> Person:
+    # Of each person: the first frame that shows them near the point with how far it is from them there, or, after
+    # all of those, the least distance at which they are ever seen.
+    ranks = []
+    for person in people:
+        boxes = _places(person)
+        low, high = boxes[:, :2], boxes[:, 2:]
+        outside = np.linalg.norm(np.maximum(low - point, point - high).clip(0), axis=1)
+        near = outside <= _NEAR * (high - low).max(axis=1)
+        if near.any():
+            first = int(near.argmax())
+            from_centre = float(np.linalg.norm((low[first] + high[first]) / 2 - point))
+            ranks.append((float(person.frames[first]), float(outside[first]), from_centre))
+        else:
+            ranks.append((np.inf, float(outside.min()), 0.0))
+    return people[min(range(len(people)), key=ranks.__getitem__)]
 
 
-def _length(offsets: np.ndarray) -> np.ndarray:
-    """Of vectors ``[..., 2]``; infinite where they are unknown."""
-    return np.nan_to_num(np.linalg.norm(offsets, axis=-1), nan=np.inf)
-
-
-def _most_like(people: Sequence[Person], picture: np.ndarray) -> Person:
-    look = _look_of_largest(picture)
+def _most_like(people: Sequence[Person], look: np.ndarray) -> Person:
     alike = [float(likeness(look, person.looks).max()) for person in people]
     best = int(np.argmax(alike))
     if alike[best] < _LEAST_LIKENESS:
@@ -122,9 +151,6 @@ def _look_of_largest(picture: np.ndarray) -> np.ndarray:
     return describe(picture, max(faces, key=lambda face: float((extent(face)[2:] - extent(face)[:2]).prod())))
 
 
-def _places(sightings: Sightings) -> np.ndarray:
-    """Where the face is: float64 xyxy ``[M, 4]``, around the landmarks where there are any, NaN where not seen."""
-    if sightings.landmarks is None:
-        return sightings.boxes
-    around = np.concatenate([sightings.landmarks.min(axis=1), sightings.landmarks.max(axis=1)], axis=1)
-    return np.where(np.isfinite(around), around, sightings.boxes)
+def _places(person: Person) -> np.ndarray:
+    """Where the face is in each frame that shows it: float64 xyxy ``[N, 4]``, around the landmarks where there are."""
+    return np.stack([extent(face) for face in person.faces])

@@ -32,7 +32,7 @@ def people_sheet(people: Sequence[Person]) -> np.ndarray:
         scale = _TILE / max(portrait.size)
         sized = portrait.resize((max(1, round(portrait.width * scale)), max(1, round(portrait.height * scale))))
         sheet.paste(sized, (left + (_TILE - sized.width) // 2, top + (_TILE - sized.height) // 2))
-        caption = f"{person.index}: {int(person.sightings.seen.sum())} frames"
+        caption = f"{person.index}: {len(person.frames)} frames"
         draw.text((left, top + _TILE + _MARGIN), caption, fill=_TEXT, font=ImageFont.load_default(18))
     return np.asarray(sheet)
 

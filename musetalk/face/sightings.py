@@ -17,17 +17,19 @@ class Sightings:
     mesh: float32 ``[M, 468, 2]`` in pixels, likewise.
     boxes: float64 ``[M, 4]`` x0 y0 x1 y1, what the source gave besides or instead of landmarks; NaN where nothing.
     scores: float32 ``[M]`` presence 0..1, 0 where the person was not seen.
+    cuts: ascending frames, from 1 on, that begin a new shot as far as known; nothing is carried over them.
     """
 
     landmarks: np.ndarray | None
     mesh: np.ndarray | None
     boxes: np.ndarray
     scores: np.ndarray
+    cuts: tuple[int, ...] = ()
 
     @classmethod
-    def empty(cls, count: int) -> Sightings:
+    def empty(cls, count: int, cuts: tuple[int, ...] = ()) -> Sightings:
         """Nobody seen in ``count`` frames, to be filled by :meth:`add`."""
-        return cls(None, None, np.full((count, 4), np.nan), np.zeros(count, np.float32))
+        return cls(None, None, np.full((count, 4), np.nan), np.zeros(count, np.float32), cuts)
 
     def __len__(self) -> int:
         return len(self.scores)

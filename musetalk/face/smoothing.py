@@ -8,7 +8,7 @@ what is above its band by far more for the same motion kept, and its length is n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -31,7 +31,9 @@ _CHUNK = 64
 _SAMPLE, _FITS = 512, 5
 
 
-def smooth(points: np.ndarray, seen: np.ndarray, strength: float, fps: Fraction) -> np.ndarray:
+def smooth(
+    points: np.ndarray, seen: np.ndarray, strength: float, fps: Fraction, cuts: Sequence[int] = ()
+) -> np.ndarray:
     """Zero-phase smoothing of points ``[M, P, 2]`` over time, in runs of ``seen`` frames (bool ``[M]``) between cuts.
 
     Motion of the whole face (shift, turn in the picture, zoom) is smoothed over a longer window than what remains, the
@@ -40,6 +42,7 @@ def smooth(points: np.ndarray, seen: np.ndarray, strength: float, fps: Fraction)
 
     strength: 0 returns ``points`` itself, 1 the default windows; below 1 the result is mixed with ``points`` in
         proportion, above 1 the windows grow in proportion.
+    cuts: frames known to begin a shot. A leap of the points that no head makes counts as a cut besides.
 
     Returns an array like ``points``; rows that are not ``seen`` are copied.
     """
@@ -48,7 +51,7 @@ def smooth(points: np.ndarray, seen: np.ndarray, strength: float, fps: Fraction)
     smoothed = points.copy()
     share, rate = min(strength, 1.0), max(strength, 1.0) * float(fps)
     rigid, shape = (max(seconds * rate, _MIN_HALF_FRAMES) for seconds in (_RIGID_SECONDS, _SHAPE_SECONDS))
-    for first, stop in steady_runs(points, seen):
+    for first, stop in steady_runs(points, seen, cuts):
         if stop - first <= _DEGREE + 1:  # the polynomial would go through every point
             continue
         run, target = (array[first:stop].reshape(stop - first, -1) for array in (points, smoothed))
@@ -76,9 +79,10 @@ def jitter(points: np.ndarray, seen: np.ndarray) -> float | None:
     return float(np.median(np.abs(bend))) / 0.6745 / 6**0.5
 
 
-def steady_runs(points: np.ndarray, seen: np.ndarray) -> list[tuple[int, int]]:
-    """Runs of consecutive ``seen`` frames without a cut or a jump, as (first, stop)."""
-    joined = seen[:-1] & seen[1:] & ~_cuts(_steps(points, seen))
+def steady_runs(points: np.ndarray, seen: np.ndarray, cuts: Sequence[int] = ()) -> list[tuple[int, int]]:
+    """Runs of consecutive ``seen`` frames without a cut, known or felt, or a jump, as (first, stop)."""
+    joined = seen[:-1] & seen[1:] & ~_leaps(_steps(points, seen))
+    joined[[cut - 1 for cut in cuts if 0 < cut < len(seen)]] = False
     starts = np.flatnonzero(seen & ~np.concatenate([[False], joined]))
     stops = np.flatnonzero(seen & ~np.concatenate([joined, [False]])) + 1
     return list(zip(starts.tolist(), stops.tolist(), strict=True))
@@ -96,7 +100,7 @@ def _steps(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return steps
 
 
-def _cuts(steps: np.ndarray) -> np.ndarray:
+def _leaps(steps: np.ndarray) -> np.ndarray:
     """Which steps are no motion. A fast head takes several frames to speed up or to stop, a cut takes none."""
     padded = np.pad(steps, 2, constant_values=np.nan)
     before = np.fmax(padded[:-4], padded[1:-3])

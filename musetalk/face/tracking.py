@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
+from numbers import Real
 
 from ..errors import Cancelled, InputError
 from ..profile import Profile
 from .clip import ClipReader, Frames
-from .finish import make_track
+from .finish import is_smoothed, make_track
 from .mattes import Mattes
 from .mesh_source import MeshLandmarks
+from .scenes import note_cuts
 from .sightings import Sightings
 from .sources import LandmarkSource, Select, TrackRequest
 from .track import FaceTrack
@@ -24,6 +26,7 @@ def track_faces(
     select: Select = "largest",
     min_score: float = 0.5,
     still: bool = False,
+    live: bool = False,
     profile: Profile | None = None,
     occluder: Mattes | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -38,6 +41,7 @@ def track_faces(
     select: which face: ``"largest"``, or the one nearest to a point (x, y) in pixels.
     min_score: the least score of a face, between 0 and 1.
     still: frames are pictures of their own: ``select`` applies to each, and nothing is carried to the next.
+    live: no frame of the track depends on a later one, as for an avatar that answers at once (see ``make_track``).
     profile, occluder: see ``make_track``.
     progress: called with frames done and frames in all after each frame.
     cancelled: asked once per frame.
@@ -53,15 +57,19 @@ def track_faces(
     clip = ClipReader(frames)
     request = make_request(clip, count=count, select=select, min_score=min_score, still=still, parity=profile.parity)
     seen = Sightings.empty(request.count)
+    pictures, cuts = clip.each(request.count), list[int]()
+    if is_smoothed(profile, still=still):
+        pictures = note_cuts(pictures, cuts)
     done = 0
-    for i, observation in enumerate(islice(source.observe(clip.each(request.count), request), request.count)):
+    for i, observation in enumerate(islice(source.observe(pictures, request), request.count)):
         stop_if(cancelled, i, request.count)
         seen.add(i, observation)
         done = i + 1
         if progress is not None:
             progress(done, request.count)
     check_answered(source, done, request.count)
-    return make_track(seen, request.size, request.fps, profile, still=still, occluder=occluder)
+    seen.cuts = tuple(cuts)
+    return make_track(seen, request.size, request.fps, profile, still=still, live=live, occluder=occluder)
 
 
 def make_request(
@@ -103,10 +111,21 @@ def check_answered(source: LandmarkSource, done: int, count: int) -> None:
         raise InputError(f"{source.name}: only {done} of {count} frames were answered")
 
 
+def check_point(select: object, size: tuple[int, int]) -> tuple[float, float] | None:
+    """A point (x, y) as plain numbers; None for what is no pair of numbers. Raises InputError outside the picture."""
+    if not isinstance(select, tuple | list) or len(select) != 2:
+        return None
+    if not all(isinstance(value, Real) and not isinstance(value, bool) for value in select):
+        return None
+    if not all(0 <= value < limit for value, limit in zip(select, size, strict=True)):
+        x, y = select
+        raise InputError(f"the point ({x}, {y}) is outside the {size[0]}x{size[1]} picture; pass pixels within it")
+    return float(select[0]), float(select[1])
+
+
 def _checked_select(select: Select, size: tuple[int, int]) -> Select:
-    if isinstance(select, str):
-        if select == "largest":
-            return select
-    elif len(select) == 2 and all(0 <= v < limit for v, limit in zip(select, size, strict=True)):
-        return float(select[0]), float(select[1])
-    raise InputError(f'select is {select!r}; pass "largest" or a point (x, y) within the {size[0]}x{size[1]} picture')
+    point = "largest" if isinstance(select, str) and select == "largest" else check_point(select, size)
+    if point is None:
+        width, height = size
+        raise InputError(f'select is {select!r}; pass "largest" or a point (x, y) within the {width}x{height} picture')
+    return point

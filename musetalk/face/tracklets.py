@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .appearance import likeness
+from .appearance import likeness, portrait
 from .blazeface import iou
 from .follow import extent
 from .sources import FaceObservation
@@ -37,15 +37,13 @@ MAX_EXEMPLARS = 8
 class Seen:
     """A face of one frame with what is needed to link it.
 
-    look: appearance float32 ``[D]``. quality: how well this view shows it. portrait: the view itself. clear: no other
-    face of the frame overlaps it. box, centre, side: where it is, in pixels; side is the geometric mean of width and
-    height, at least 1.
+    look: appearance float32 ``[D]``. quality: how well this view shows it. clear: no other face of the frame
+    overlaps it. box, centre, side: where it is, in pixels; side is the geometric mean of width and height, at least 1.
     """
 
     face: FaceObservation
     look: np.ndarray
     quality: float
-    portrait: np.ndarray
     clear: bool = True
     box: np.ndarray = field(init=False)
     centre: np.ndarray = field(init=False)
@@ -67,18 +65,19 @@ class Tracklet:
     portrait, quality: the best view.
     """
 
-    def __init__(self, shot: int, frame: int, seen: Seen) -> None:
+    def __init__(self, shot: int, frame: int, rgb: np.ndarray, seen: Seen) -> None:
         self.shot = shot
         self.frames: list[int] = []
         self.faces: list[FaceObservation] = []
         self.first = self.last = seen
         self.velocity = np.zeros(2)
         self.clear_frames = 0
-        self.portrait, self.quality = seen.portrait, -1.0
+        self.quality = 0.0
+        self.portrait: np.ndarray
         self._fallback = self._mean_look = seen.look
         self._exemplars: list[np.ndarray] = []
         self._stride = 1
-        self.add(frame, seen)
+        self.add(frame, rgb, seen)
 
     @property
     def looks(self) -> np.ndarray:
@@ -98,7 +97,8 @@ class Tracklet:
             return 1.0
         return float(likeness(look, self.last.look) + likeness(look, self._mean_look)) / 2
 
-    def add(self, frame: int, seen: Seen) -> None:
+    def add(self, frame: int, rgb: np.ndarray, seen: Seen) -> None:
+        """Take the next view, a face of the picture ``rgb`` uint8 ``[H, W, 3]``, which is not kept."""
         if self.frames:
             moved = (seen.centre - self.last.centre) / (frame - self.frames[-1])
             # The first step says more about the velocity than the zero it starts from.
@@ -109,8 +109,8 @@ class Tracklet:
         self.last = seen
         # A view that another face intrudes on is used only while there is no better one.
         quality = seen.quality if seen.clear else 0.1 * seen.quality
-        if quality > self.quality:
-            self.portrait, self.quality = seen.portrait, quality
+        if len(self.frames) == 1 or quality > self.quality:
+            self.portrait, self.quality = portrait(rgb, seen.face), quality
         if seen.clear:
             self._remember(seen.look)
 
@@ -133,8 +133,8 @@ class Linker:
         self._patience = max(1, round(_PATIENCE_SECONDS * fps))
         self._shot = -1
 
-    def step(self, frame: int, seen: Sequence[Seen], cut: bool) -> None:
-        """Take the faces of the next frame; ``cut``: it is the first of a shot."""
+    def step(self, frame: int, rgb: np.ndarray, seen: Sequence[Seen], cut: bool) -> None:
+        """Take the faces of the next frame, whose picture is ``rgb``; ``cut``: it is the first of a shot."""
         if cut:
             self._live, self._shot = [], self._shot + 1
         seen = _without_doubles(seen)
@@ -147,12 +147,12 @@ class Linker:
             if _ambiguous(costs, row, column):
                 doubtful.add(row)
             else:
-                self._live[row].add(frame, seen[column])
+                self._live[row].add(frame, rgb, seen[column])
                 taken.add(column)
         self._live = [t for row, t in enumerate(self._live) if row not in doubtful]
         for column in range(len(seen)):
             if column not in taken:
-                self._live.append(Tracklet(self._shot, frame, seen[column]))
+                self._live.append(Tracklet(self._shot, frame, rgb, seen[column]))
                 self.tracklets.append(self._live[-1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -14,10 +15,12 @@ from musetalk.face import clip as clip_reading
 from musetalk.face.blazeface import iou
 from musetalk.face.boxes import face_box
 from musetalk.face.given import GivenFaces
+from musetalk.face.identities import group
 from musetalk.face.mesh import FaceMesh
 from musetalk.face.mesh_source import MeshLandmarks
 from musetalk.face.people import Person, find_people
 from musetalk.face.sources import FaceObservation, TrackRequest
+from musetalk.face.tracklets import Seen, Tracklet
 
 from .people_clips import Course, Truth, astronaut, compose, hopper, line, plain, stay, textured
 
@@ -116,10 +119,9 @@ CLIPS: dict[str, Callable[[], Clip]] = {
 
 def boxes(person: Person) -> np.ndarray:
     """float64 ``[M, 4]``, NaN where the person was not seen."""
-    rows = np.full((len(person.sightings), 4), np.nan)
-    for i in np.flatnonzero(person.sightings.seen):
-        landmarks = person.sightings.landmarks
-        box = person.sightings.boxes[i] if landmarks is None else face_box(landmarks[i], SIZE)
+    rows = np.full((person.length, 4), np.nan)
+    for i, face in zip(person.frames, person.faces, strict=True):
+        box = face.box if face.landmarks is None else face_box(face.landmarks, SIZE)
         if box is not None:
             rows[i] = box
     return rows
@@ -152,7 +154,7 @@ def test_everyone_keeps_their_identity(source: MeshLandmarks, name: str) -> None
     frames, truths = CLIPS[name]()
     people = find_people(frames, source=source)
     assert [person.index for person in people] == [0, 1]
-    assert all(len(person.sightings) == len(frames) for person in people)
+    assert all(person.length == len(frames) for person in people)
     assert mistakes(people, in_order(truths)) == []
 
 
@@ -196,8 +198,9 @@ def test_portraits_show_the_person(source: MeshLandmarks, mesh: FaceMesh) -> Non
 def same(some: list[Person], others: list[Person]) -> None:
     assert len(some) == len(others)
     for a, b in zip(some, others, strict=True):
-        np.testing.assert_array_equal(a.sightings.landmarks, b.sightings.landmarks)
-        np.testing.assert_array_equal(a.sightings.scores, b.sightings.scores)
+        assert a.frames == b.frames and a.cuts == b.cuts
+        np.testing.assert_array_equal(a.sightings().landmarks, b.sightings().landmarks)
+        np.testing.assert_array_equal(a.sightings().scores, b.sightings().scores)
         np.testing.assert_array_equal(a.portrait, b.portrait)
 
 
@@ -268,7 +271,7 @@ def test_brief_and_doubtful_is_nobody(frames: int, score: float, people: int) ->
     found = find_people(picture, source=source)
     assert len(found) == people
     if people == 2:
-        assert found[1].sightings.seen.tolist() == [10 <= i < 10 + frames for i in range(24)]
+        assert found[1].frames == tuple(range(10, 10 + frames))
 
 
 def test_a_single_doubtful_frame_counts_when_it_is_all_there_is() -> None:
@@ -281,7 +284,7 @@ def test_one_face_seen_twice_is_one_person() -> None:
     box = FaceObservation(box=tuple(truths[0].boxes[0].tolist()), score=0.8)
     double = FaceObservation(box=tuple((truths[0].boxes[0] + 3).tolist()), score=0.9)
     (person,) = find_people(frames, source=GivenFaces([[box, double]]))
-    assert person.sightings.scores.tolist() == pytest.approx([0.9] * 6)
+    assert person.sightings().scores.tolist() == pytest.approx([0.9] * 6)
 
 
 def test_boxes_on_blank_pictures_are_followed_by_place() -> None:
@@ -289,8 +292,8 @@ def test_boxes_on_blank_pictures_are_followed_by_place() -> None:
     boxes[8] = boxes[9] = boxes[8][:1]
     source = GivenFaces([[FaceObservation(box=box, score=1.0) for box in frame] for frame in boxes])
     first, second = find_people(np.zeros((20, 120, 300, 3), np.uint8), source=source)
-    assert first.sightings.boxes.tolist() == [list(frame[0]) for frame in boxes]
-    assert second.sightings.seen.tolist() == [i not in (8, 9) for i in range(20)]
+    assert first.sightings().boxes.tolist() == [list(frame[0]) for frame in boxes]
+    assert second.frames == tuple(i for i in range(20) if i not in (8, 9))
 
 
 def test_a_crowd() -> None:
@@ -302,7 +305,75 @@ def test_a_crowd() -> None:
     people = find_people(frames, source=GivenFaces([frame[::-1] if i % 2 else frame for i, frame in enumerate(faces)]))
     assert len(people) == len(spots)
     for person, (x, y) in zip(people, sorted(spots), strict=True):
-        assert person.sightings.boxes[:, :2].tolist() == [[x + i, y] for i in range(6)]
+        assert person.sightings().boxes[:, :2].tolist() == [[x + i, y] for i in range(6)]
+
+
+def test_only_frames_that_show_a_person_cost_memory(source: MeshLandmarks) -> None:
+    frames, _ = leaving()
+    person = next(person for person in find_people(frames, source=source) if len(person.frames) < 30)
+    assert all(face.mesh is not None and face.mesh.base is None for face in person.faces), "no views of more"
+    rows = person.sightings()
+    assert len(rows) == len(frames) and tuple(np.flatnonzero(rows.seen)) == person.frames
+    for i in range(-1, len(frames) + 1):
+        face = person.at(i)
+        assert (face is not None) == (i in person.frames)
+        if face is not None:
+            np.testing.assert_array_equal(rows.landmarks[i], face.landmarks)
+    part = person.sightings(7)
+    assert len(part) == 7 and len(person.sightings(99)) == len(frames)
+    np.testing.assert_array_equal(part.scores, rows.scores[:7])
+
+
+def test_where_shots_begin_is_kept_with_the_person() -> None:
+    frames, truths = cut_and_swap(same_set=False)
+    person = find_people(frames, source=given(truths))[0]
+    assert person.cuts == (10,) and person.sightings().cuts == (10,) and person.sightings(10).cuts == ()
+    assert all(person.cuts == () for person in find_people(frames, source=given(truths), still=True))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_two_groups_most_alike_are_joined_first(seed: int) -> None:
+    rng, picture = np.random.default_rng(seed), np.zeros((8, 8, 3), np.uint8)
+    looks = rng.normal(size=(40, 5)).astype(np.float32)
+    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+    frames = rng.integers(0, 15, 40).tolist()
+    box = FaceObservation(box=(0, 0, 4, 4), score=1.0)
+    tracklets = [Tracklet(i, frames[i], picture, Seen(box, looks[i], 1.0)) for i in range(40)]
+    found = group(tracklets, 1, 25.0)
+
+    def alike(some: list[int], others: list[int]) -> float:
+        at_once = {frames[i] for i in some} & {frames[i] for i in others}
+        return -1.0 if at_once else float((looks[some] @ looks[others].T).mean())
+
+    groups = [[i] for i in range(40)]
+    while True:
+        best, a, b = max((alike(groups[a], groups[b]), a, b) for a in range(len(groups)) for b in range(a))
+        if best < 0.75:
+            break
+        groups[b] += groups.pop(a)
+    assert 5 < len(groups) < 35
+    assert sorted(sorted(t.shot for t in some) for some in found) == sorted(sorted(some) for some in groups)
+
+
+def test_thousands_of_short_sightings_are_joined_in_a_few_seconds() -> None:
+    """Every one begins a shot, as a clip cut to pieces gives them."""
+    rng = np.random.default_rng(0)
+    faces, picture = rng.normal(size=(30, 120)), np.zeros((8, 8, 3), np.uint8)
+    tracklets = []
+    for n in range(3000):
+        for i in range(7):
+            look = faces[n % 30] + 0.3 * rng.normal(size=120)
+            look = (look / np.linalg.norm(look)).astype(np.float32)
+            seen = Seen(FaceObservation(box=(0, 0, 4, 4), score=1.0), look, 1.0)
+            if i:
+                tracklets[-1].add(8 * n + i, picture, seen)
+            else:
+                tracklets.append(Tracklet(n, 8 * n, picture, seen))
+    begun = time.process_time()
+    groups = group(tracklets, 24000, 25.0)
+    assert time.process_time() - begun < 15
+    assert sorted(len(g) for g in groups) == [100] * 30
+    assert all(len({t.shot % 30 for t in g}) == 1 for g in groups)
 
 
 def test_nobody() -> None:
@@ -314,7 +385,7 @@ def test_count_progress_and_cancel() -> None:
     steps: list[tuple[int, int]] = []
     people = find_people(frames, source=given(truths), count=4, progress=lambda *step: steps.append(step))
     assert steps == [(i, 4) for i in range(1, 5)]
-    assert [len(person.sightings) for person in people] == [4, 4]
+    assert [person.length for person in people] == [4, 4]
     with pytest.raises(Cancelled, match="after 0 of 8 frames"):
         find_people(frames, source=given(truths), cancelled=lambda: True)
 

@@ -63,4 +63,4 @@ def test_landmarks_shake_a_third_as_much_and_do_not_lag(raw: FaceTrack, smoothed
 
 def test_there_is_one_person(clip: np.ndarray, mesh: FaceMesh) -> None:
     (person,) = find_people(clip[::3], source=MeshLandmarks(mesh))
-    assert person.sightings.seen.all() and person.index == 0
+    assert person.frames == tuple(range(50)) and person.index == 0 and person.cuts == ()

@@ -7,8 +7,7 @@ from musetalk.errors import InputError, NoFaceError
 from musetalk.face.mesh import FaceMesh
 from musetalk.face.mesh_source import MeshLandmarks
 from musetalk.face.people import Person, find_people
-from musetalk.face.selection import select_person
-from musetalk.face.sightings import Sightings
+from musetalk.face.selection import Reference, check_selection, select_person
 from musetalk.face.sources import FaceObservation
 
 from .people_clips import astronaut, compose, hopper, plain, stay
@@ -18,10 +17,9 @@ SIZE = (480, 270)
 
 def person(index: int, boxes: dict[int, tuple[int, int, int, int]], look: tuple[float, ...] = (1.0, 0.0)) -> Person:
     """Seen in the given frames of ten."""
-    sightings = Sightings.empty(10)
-    for frame, box in boxes.items():
-        sightings.add(frame, FaceObservation(box=box, score=1.0))
-    return Person(index, sightings, np.zeros((8, 8, 3), np.uint8), np.array([look], np.float32))
+    faces = tuple(FaceObservation(box=box, score=1.0) for box in boxes.values())
+    portrait = np.zeros((8, 8, 3), np.uint8)
+    return Person(index, 10, tuple(boxes), faces, portrait, np.array([look], np.float32))
 
 
 @pytest.fixture
@@ -74,6 +72,14 @@ def test_a_point_means_who_is_there_first() -> None:
         ((480, 10), "outside the 480x270 picture"),
         ((float("nan"), 10), "outside"),
         ((1, 2, 3), "select is"),
+        (("left", 1), "select is"),
+        ((None, 1), "select is"),
+        ((10, True), "select is"),
+        ((1 + 2j, 1), "select is"),
+        ((10**400, 1), "outside"),
+        (((1, 2), (3, 4)), "select is"),
+        (None, "select is None"),
+        ({"x": 1, "y": 2}, "select is"),
         (True, "select is True"),
         (1.5, "select is 1.5"),
         (np.zeros((8, 8), np.uint8), "reference picture must be uint8"),
@@ -82,6 +88,16 @@ def test_a_point_means_who_is_there_first() -> None:
 def test_what_cannot_be_selected(people: list[Person], select: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         select_person(people, select, SIZE)  # type: ignore[arg-type]
+    if not (isinstance(select, int) and select == 3):
+        with pytest.raises(InputError, match=message):
+            check_selection(select, SIZE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("select", [0, np.int64(7), "left", (3, 4.5), [np.float32(1), 2]])
+def test_what_was_checked_is_selected_without_another_look(people: list[Person], select: object) -> None:
+    checked = check_selection(select, SIZE)  # type: ignore[arg-type]
+    assert checked == (tuple(select) if isinstance(select, list) else select)
+    assert check_selection(checked, SIZE) == checked
 
 
 def test_nobody_to_select_from() -> None:
@@ -106,4 +122,13 @@ def test_a_reference_that_is_nobody(cast: list[Person]) -> None:
     with pytest.raises(InputError, match=r"nobody in the clip is like .* \(likeness person 0: -?0\.\d\d"):
         select_person(cast[:1], hopper().picture, SIZE)
     with pytest.raises(NoFaceError, match="no face found in the reference picture"):
-        select_person(cast, plain(), SIZE)
+        check_selection(plain(), SIZE)
+
+
+def test_a_checked_reference_picture_is_not_searched_again(
+    cast: list[Person], mesh: FaceMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = check_selection(astronaut().picture, SIZE)
+    assert isinstance(checked, Reference) and check_selection(checked, SIZE) is checked
+    monkeypatch.delattr(MeshLandmarks, "observe_everyone")
+    assert select_person(cast, checked, SIZE).index == 0

@@ -8,10 +8,16 @@ import pytest
 
 from musetalk.face import smoothing
 from musetalk.face.finish import make_track
+from musetalk.face.given import GivenLandmarks
+from musetalk.face.mesh import FaceMesh
+from musetalk.face.mesh_source import MeshLandmarks
 from musetalk.face.one_euro import OneEuro, smooth_live
 from musetalk.face.sightings import Sightings
 from musetalk.face.smoothing import jitter, smooth, steady_runs
+from musetalk.face.tracking import track_faces
 from musetalk.profile import Profile
+
+from .people_clips import compose, hopper, textured
 
 FPS = Fraction(25)
 MOUTH = [*range(4, 13), *range(55, 60), 65, 66, 67]
@@ -128,6 +134,60 @@ def test_a_cut_is_not_smoothed_over(face: np.ndarray, change: str) -> None:
     smoothed = smooth(points, seen, 1, FPS)
     np.testing.assert_allclose(smoothed, points, atol=1.5)
     assert jitter(smoothed, seen) < 0.1
+
+
+def test_a_known_cut_is_not_smoothed_over_however_small_its_step(face: np.ndarray) -> None:
+    points, seen = clip_of(face, 60)
+    points[30:] += 0.05 * np.ptp(face, axis=0).max()
+    assert np.abs(smooth(points, seen, 1, FPS) - points).max() > 1.5, "by itself it might be motion"
+    np.testing.assert_allclose(smooth(points, seen, 1, FPS, (30,)), points, atol=1e-3)
+    np.testing.assert_allclose(smooth_live(points, seen, 1, FPS, (30,)), points, atol=1e-3)
+    assert steady_runs(points, seen, (0, 30, 60, 99)) == [(0, 30), (30, 60)]
+
+
+def test_the_cuts_of_a_clip_reach_the_smoothing(mesh: FaceMesh) -> None:
+    """A new set, in front of which the face is 0.05 of its size further to the right."""
+    places = (240, 130, 100), (245, 130, 100)
+    frames, _ = compose([(hopper(), lambda i: places[i >= 12])], 24, lambda i: textured(seed=i // 12))
+    raw, smoothed, live = (
+        track_faces(frames, source=MeshLandmarks(mesh), profile=profile, live=live).landmarks
+        for profile, live in ((Profile(smoothing=0), False), (Profile(), False), (Profile(), True))
+    )
+    assert 3 < np.abs(raw[12] - raw[11]).mean(axis=0)[0] < 7
+    np.testing.assert_allclose(smoothed[11:13], raw[11:13], atol=0.5)
+    np.testing.assert_allclose(live[12], raw[12], atol=1e-3)
+
+
+def test_no_frame_is_decoded_to_find_cuts() -> None:
+    class Clip:
+        """Gives its first frame, from which the size is known."""
+
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, index: slice) -> np.ndarray:
+            assert index == slice(0, 1)
+            return np.zeros((1, 480, 640, 3), np.uint8)
+
+    landmarks = noisy(np.repeat(np.random.default_rng(0).uniform(200, 300, (1, 68, 2)), 20, axis=0))
+    assert track_faces(Clip(), source=GivenLandmarks(landmarks)).jitter is not None
+
+
+def test_live_no_frame_depends_on_a_later_one(mesh: FaceMesh) -> None:
+    """The face moves, is away for two frames, and is at another place after a cut."""
+
+    def course(i: int) -> tuple[float, float, float] | None:
+        return None if i in (8, 9) else (150 + 4 * i if i < 14 else 300, 130, 80)
+
+    frames, _ = compose([(hopper(), course)], 18, lambda i: textured(seed=i // 14))
+    whole = track_faces(frames, source=MeshLandmarks(mesh), live=True)
+    assert whole.valid.any() and not whole.valid.all()
+    for k in (1, 6, 8, 10, 11, 14, 15):
+        part = track_faces(frames[:k], source=MeshLandmarks(mesh), live=True)
+        for name in ("boxes", "valid", "landmarks", "mesh", "scores", "weights", "confidence"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:k], err_msg=f"{name} of {k}")
+    later = track_faces(frames, source=MeshLandmarks(mesh))
+    assert np.nanmax(np.abs(later.landmarks - whole.landmarks)) > 0.05, "which smoothing both ways is not"
 
 
 def test_a_fast_head_is_not_torn(face: np.ndarray) -> None:

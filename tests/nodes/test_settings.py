@@ -81,9 +81,8 @@ def test_whose_face_is_meant(part: Part) -> None:
 
 
 def test_every_word_is_one_the_engine_knows(part: Part) -> None:
-    sightings = part("musetalk.face.sightings").Sightings.empty(1)
-    sightings.boxes[0] = 1, 1, 5, 5
-    person = part("musetalk.face.people").Person(0, sightings, np.zeros((4, 4, 3), np.uint8), np.zeros((1, 8)))
+    face = part("musetalk.face.sources").FaceObservation(box=(1, 1, 5, 5), score=1.0)
+    person = part("musetalk.face.people").Person(0, 1, (0,), (face,), np.zeros((4, 4, 3), np.uint8), np.zeros((1, 8)))
     for word in set(part("nodes.settings").SELECTIONS) - {"nearest", "index", "reference"}:
         assert part("musetalk.face.selection").select_person([person], word, (8, 8)) is person
 
