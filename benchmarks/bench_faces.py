@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from musetalk.face.published import open_landmarks
 
 from musetalk import FrameSource, Profile
 from musetalk.face.mesh import FaceMesh
 from musetalk.face.mesh_source import MeshLandmarks
 from musetalk.face.people import find_people
+from musetalk.face.published import open_landmarks
 from musetalk.face.s3fd import detect_faces
 from musetalk.face.track import FaceTrack
 from musetalk.face.tracking import track_faces

@@ -59,18 +59,20 @@ class PixelMeter:
         x0, y0, x1, y1 = self._regions[index].tolist()
         inside = np.zeros(first.shape[:2], bool)
         inside[y0:y1, x0:x1] = True
+        # What changes inside reaches into the windows around: those do not tell about the outside.
+        clear = np.ones_like(inside)
+        if inside.any():
+            clear[max(y0 - REACH, 0) : y1 + REACH, max(x0 - REACH, 0) : x1 + REACH] = False
+        parts = ((self._inside, inside, inside), (self._outside, ~inside, clear))
         if np.array_equal(first, second):
-            for totals, count in ((self._inside, int(inside.sum())), (self._outside, int((~inside).sum()))):
-                totals.add_identical(count, measured=self._perceptual is not None)
+            for totals, where, windows in parts:
+                totals.add_identical(int(where.sum()), int(windows.sum()), measured=self._perceptual is not None)
             return
         difference = cv2.absdiff(first, second)
         structure = ssim_map(first, second)
         distance = None if self._perceptual is None else self._perceptual(first, second)
-        self._inside.add(difference, structure, distance, inside, inside)
-        # What changes inside reaches into the windows around: those do not tell about the outside.
-        clear = np.ones_like(inside)
-        clear[max(y0 - REACH, 0) : y1 + REACH, max(x0 - REACH, 0) : x1 + REACH] = False
-        self._outside.add(difference, structure, distance, ~inside, clear if inside.any() else ~inside)
+        for totals, where, windows in parts:
+            totals.add(difference, structure, distance, where, windows)
 
     def result(self) -> PixelScores:
         """The scores of all frames so far."""
@@ -107,13 +109,14 @@ class _Totals:
     lpips: _Mean = field(default_factory=_Mean)
     psnr: list[float] = field(default_factory=list)
 
-    def add_identical(self, count: int, *, measured: bool) -> None:
+    def add_identical(self, count: int, clear: int, *, measured: bool) -> None:
+        """count: pixels of the region. clear: those whose windows count, as in :meth:`add`. measured: LPIPS too."""
         self.pixels += count
         self.psnr.append(np.inf if count else np.nan)
-        self.ssim.total += count
-        self.ssim.count += count
+        self.ssim.total += clear
+        self.ssim.count += clear
         if measured:
-            self.lpips.count += count
+            self.lpips.count += clear
 
     def add(
         self,

@@ -39,7 +39,7 @@ class SyncScore:
         nothing of the sound. similarity: that highest mean cosine, 0..1. offset_frames, offset_seconds: where it lies,
         in frames of the clip; positive when the sound is late. windows: of 16 frames at 25 fps that were judged.
     offsets, curve: float64 ``[31]``, offsets in steps of 1/25 s and the mean similarity at each, NaN where the sound
-        does not reach.
+        reaches fewer than half as many windows as at its best: the mean of a few would win by chance.
     """
 
     confidence: float
@@ -82,7 +82,7 @@ def score_sync(
         progress(done, len(starts))
     if not judged.any():
         raise InputError(f"the sound is shorter than one window of {FRAMES} frames at {_RATE} fps")
-    curve = np.divide(total, judged, out=np.full(len(offsets), np.nan), where=judged > 0)
+    curve = np.divide(total, judged, out=np.full(len(offsets), np.nan), where=2 * judged >= judged.max())
     best = int(np.nanargmax(curve))
     seconds = Fraction(int(offsets[best]), _RATE)
     return SyncScore(

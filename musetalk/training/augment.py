@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import InputError
+
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 # Left and right of the same thing among the 68 iBUG points.
@@ -31,6 +33,11 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} is {value}; it must lie between 0 and 1")
 
     def draw(self, rng: np.random.Generator) -> Change:
         """What one sample gets. Takes four numbers from the generator, whatever the settings."""

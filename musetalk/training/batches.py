@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, islice
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from ..latents import FACE_SIZE
 from .config import TrainingConfig
 from .data import ClipDataset, SampleOptions, collate
 from .generator import Batch
+from .loading import load_batches
 
 _MEL = (80, 3000)
 _SYNC_MEL = (80, 52)
@@ -29,25 +30,17 @@ def training_batches(config: TrainingConfig, rank: int, processes: int, micro_st
     dataset = ClipDataset(
         data.path,
         "train",
-        sample_options(config),
+        replace(sample_options(config), augmentation=data.augmentation),
         seed=config.seed,
+        samples_per_clip=data.samples_per_clip,
         min_face=data.min_face,
+        bad_clips=data.bad_clips,
         rank=rank,
         world_size=processes,
         batch_size=data.batch_size,
         consumed=micro_steps * data.batch_size,
     )
-    loader = DataLoader(
-        dataset,
-        batch_size=data.batch_size,
-        num_workers=data.workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        drop_last=True,
-        # Of its own: the loader would draw its workers' seeds from the generator that training draws from.
-        generator=torch.Generator(),
-    )
-    batches = iter(loader)
+    batches = load_batches(dataset, data.batch_size, collate, workers=data.workers, drop_last=True)
     first = next(batches)
     check_batch(first, config)
     return chain([first], batches)
@@ -55,23 +48,29 @@ def training_batches(config: TrainingConfig, rank: int, processes: int, micro_st
 
 def validation_batches(config: TrainingConfig) -> list[Batch]:
     """The same batches every time, of the data set's val part; none where validation is off. Raises InputError."""
-    validation = config.validation
+    data, validation = config.data, config.validation
     if validation.every == 0:
         return []
     try:
         dataset = ClipDataset(
-            config.data.path, "val", sample_options(config), min_face=config.data.min_face, samples_per_clip=1, epochs=1
+            data.path,
+            "val",
+            sample_options(config),
+            min_face=data.min_face,
+            samples_per_clip=1,
+            bad_clips=data.bad_clips,
+            epochs=1,
         )
     except InputError as error:
         raise InputError(f"{error}; or do without validation: validation.every: 0") from error
-    loader = DataLoader(dataset, batch_size=validation.batch_size, collate_fn=collate, generator=torch.Generator())
-    batches = list(islice(loader, validation.batches))
+    batches = list(islice(load_batches(dataset, validation.batch_size, collate), validation.batches))
     for batch in batches:
         check_batch(batch, config)
     return batches
 
 
 def sample_options(config: TrainingConfig) -> SampleOptions:
+    """How samples are cut, without augmentation: validation looks at faces as they are."""
     data = config.data
     return SampleOptions(
         frames=data.frames,

@@ -106,7 +106,10 @@ def build_dataset(
                 if problem:
                     failures[video.name] = problem
                 else:
-                    packer.add(read_record(job.folder), video, splits[video.name], job.folder)
+                    record = read_record(job.folder)
+                    # A killed run may have prepared, and packed a part of, the same content under another name.
+                    split = journal.splits.get(record.name, splits[video.name])
+                    packer.add(record, video, split, job.folder)
                 done += 1
                 report_progress("training clips", done, len(videos))
         packer.finish()

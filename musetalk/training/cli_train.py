@@ -10,6 +10,8 @@ from typing import Any
 from ..extras import require
 
 _STOPPED = 130
+# Where torchrun and the MPIs say which of several processes this is, known before accelerate connects them.
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 _EPILOG = (
     "Exit codes: 0 done, 2 bad data or configuration, 3 weights missing or unusable, 6 output cannot be written, "
     "130 stopped by a signal after a checkpoint. On several GPUs: accelerate launch -m musetalk train --config FILE."
@@ -44,16 +46,16 @@ def train(args: argparse.Namespace) -> tuple[dict[str, Any], int]:
     from .config import read_config
     from .run import train as run
 
+    main = require("accelerate.utils", "train").get_int_from_env(RANKS, 0) == 0
+    args.json = args.json and main  # of several processes one speaks, of an error too
     config = read_config(args.config, args.set)
     report = run(config, resume=args.resume, quiet=args.quiet)
-    if not require("accelerate", "train").PartialState().is_main_process:
-        pass  # of several processes one speaks
-    elif report.stopped:
+    if main and report.stopped:
         print(
             f"musetalk: stopped after step {report.steps} of {config.steps}; the same command goes on from "
             f"{report.checkpoint}",
             file=sys.stderr,
         )
-    elif not args.json:
+    elif main and not args.json:
         print(f"trained {report.steps} steps: loss {report.losses['loss']:.4f}; use it with --models {report.export}")
     return report.to_dict(), _STOPPED if report.stopped else 0

@@ -65,8 +65,13 @@ class Clip:
             width, height = (int(side) for side in about["size"])
             count = int(about["frames"])
             sound = _read_wav(members["wav"])
-        except (ValueError, KeyError, TypeError, OSError, EOFError, wave.Error) as error:
+        except InputError:
+            raise
+        except Exception as error:  # of zipfile, zlib, wave, json, tokenize and NumPy: for damage each has its own
             raise InputError(f"it cannot be read ({type(error).__name__}: {error})") from error
+        kinds = [array.dtype for array in (landmarks, boxes, scores)]
+        if kinds != [np.float32, np.int32, np.float32]:
+            raise InputError(f"its landmarks, boxes and scores are {', '.join(map(str, kinds))}")
         if landmarks.shape != (count, 68, 2) or boxes.shape != (count, 4) or len(sound) != count * SAMPLES_PER_FRAME:
             raise InputError(
                 f"its {count} frames have landmarks {list(landmarks.shape)}, boxes {list(boxes.shape)} "

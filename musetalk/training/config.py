@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError
+from .augment import Augmentation
 from .losses.vgg19 import LOCAL_PATH as VGG_PATH
 from .losses.weights import PARTS, PRESETS, LossWeights
 from .settings import build, read_yaml, with_overrides
@@ -26,6 +27,9 @@ class DataConfig:
     top_k: share of the clip's frames in each of the two sets that ``informative`` intersects.
     margin: ``none``, or how the crop's lower edge moves down by ``margin_mean`` +- ``margin_spread`` pixels.
     min_face: narrowest face box, pixels of the clip.
+    samples_per_clip: drawn at each visit of a clip, which is decoded once for all of them.
+    bad_clips: damaged clips that each worker passes over, with a warning, before it gives up.
+    augmentation: how strongly the samples that are learnt from are changed; see `Augmentation`.
     workers: processes that decode; 0 decodes in the training process.
     """
 
@@ -38,12 +42,17 @@ class DataConfig:
     margin_mean: float = 10.0
     margin_spread: float = 10.0
     min_face: int = 0
+    samples_per_clip: int = 4
+    bad_clips: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
     workers: int = 4
 
     def __post_init__(self) -> None:
         _at_least("batch_size", self.batch_size, 1)
         _at_least("frames", self.frames, 1)
         _at_least("min_face", self.min_face, 0)
+        _at_least("samples_per_clip", self.samples_per_clip, 1)
+        _at_least("bad_clips", self.bad_clips, 0)
         _at_least("workers", self.workers, 0)
         _between("top_k", self.top_k, 0.0, 1.0)
         _at_least("margin_mean", self.margin_mean, 0.0)
@@ -104,8 +113,15 @@ class LossConfig:
         if self.preset not in PRESETS:
             raise InputError(f"preset is {self.preset!r}; use one of {', '.join(PRESETS)}")
         _at_least("backward_frames", self.backward_frames, 1)
-        if not any(getattr(self.weights, part) > 0 for part in PARTS):
+        weights = self.weights
+        if not any(getattr(weights, part) > 0 for part in PARTS):
             raise InputError("every weight is 0; there is nothing to learn")
+        # The sync loss alone would be content with any picture.
+        if not replace(weights, sync=0.0).at(0):
+            raise InputError(
+                f"no loss of the pictures counts at step 0 (gan_start is {weights.gan_start}, feature_matching_start "
+                f"{weights.feature_matching_start}); give l1 or perceptual a weight, or start others at 0"
+            )
 
     @property
     def weights(self) -> LossWeights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..errors import InputError
-from .clip_file import Clip
+from .clip_file import FPS, Clip
 from .dataset_index import DatasetIndex, Shard, Split
 from .plan import Draw, Plan, Visit
 from .recipe import Cut, Sample, SampleOptions, collate, cut_out, draw_recipe, finish, mel_of
@@ -52,7 +52,6 @@ class ClipDataset(IterableDataset[Sample]):
         samples_per_clip: int = 4,
         mix: int = 8,
         min_face: int = 0,
-        min_frames: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         batch_size: int = 1,
@@ -65,7 +64,7 @@ class ClipDataset(IterableDataset[Sample]):
         samples_per_clip: drawn at each visit of a clip, which is decoded once for all of them.
         mix: clips held at a time, whose samples are mixed. A worker holds ``mix * samples_per_clip`` samples of
             ``2 * T`` crops, 0.2 MB each.
-        min_face: least width in pixels of a clip's first box. min_frames: of a clip; default ``10 * T``, as upstream.
+        min_face: least width in pixels of a clip's first box. A clip has at least ``10 * T`` frames, as upstream.
         rank, world_size: this process among those that train together.
         batch_size: of the loader; with workers, what follows ``consumed`` depends on it.
         epoch, consumed: go on after so many samples of this rank, counted from the start of that epoch; with the same
@@ -74,19 +73,12 @@ class ClipDataset(IterableDataset[Sample]):
         bad_clips: damaged clips that each worker passes over with a warning before it gives up; others of the same
             visit take their place. By default the first one is an error.
 
-        Raises InputError for a folder that is no data set, and where no clip is long and large enough.
+        Says in the log, for the first rank, how much of the set is long and large enough. Raises InputError for a
+        folder that is no data set, and where nothing is.
         """
         self._index = DatasetIndex.load(folder)
         self._options = options or SampleOptions()
-        least = _LEAST_FRAMES_PER_TARGET * self._options.frames if min_frames is None else min_frames
-        least = max(least, self._options.frames, 2)
-        shards = _wanted(self._index.shards(split), least, min_face)
-        if not shards:
-            clips = [clip for shard in self._index.shards(split) for clip in shard.clips]
-            raise InputError(
-                f"none of the {len(clips)} {split} clips of {folder} has {least} frames and a face {min_face} px wide; "
-                "add videos, or lower min_frames or min_face"
-            )
+        shards = _wanted(self._index, split, self._options.frames, min_face, tell=rank == 0)
         for name, value, low in (
             ("samples_per_clip", samples_per_clip, 1),
             ("mix", mix, 1),
@@ -102,16 +94,6 @@ class ClipDataset(IterableDataset[Sample]):
         self._batch_size = batch_size
         self._epoch, self._consumed, self._epochs = epoch, consumed, epochs
         self._bad_clips = bad_clips
-
-    @property
-    def epoch_samples(self) -> int:
-        """Samples of an epoch, of all ranks together."""
-        return self._plan.epoch_samples
-
-    @property
-    def clips(self) -> int:
-        """Clips that are long and large enough."""
-        return sum(len(shard.clips) for shard in self._plan.shards)
 
     def __iter__(self) -> Iterator[Sample]:
         info = get_worker_info()
@@ -203,7 +185,7 @@ class _Reader:
         self._bad.add(draw.clip.key)
         if len(self._bad) > self._bad_allowed:
             raise InputError(
-                f"{message} (clips passed over so far: {len(self._bad) - 1}, allowed: {self._bad_allowed})"
+                f"{message}; make the data set again, or raise data.bad_clips above {self._bad_allowed} to pass over it"
             ) from error
         logger.warning("%s; passed over (%d of %d allowed)", message, len(self._bad), self._bad_allowed)
 
@@ -231,10 +213,36 @@ class _Stream:
         raise InputError("it is not in the shard, though the index names it")
 
 
-def _wanted(shards: tuple[Shard, ...], frames: int, face: int) -> tuple[Shard, ...]:
-    """The shards with the clips that are long and large enough; shards without any are left out."""
-    kept = (
+def _wanted(index: DatasetIndex, split: Split, targets: int, face: int, *, tell: bool) -> tuple[Shard, ...]:
+    """The shards with the clips that are long and large enough, without the shards that have none; how many these are.
+
+    tell: in the log. Raises InputError where there is none.
+    """
+    shards, frames = index.shards(split), _LEAST_FRAMES_PER_TARGET * targets
+    parts = (
         Shard(shard.name, tuple(clip for clip in shard.clips if clip.frames >= frames and clip.face >= face))
         for shard in shards
     )
-    return tuple(shard for shard in kept if shard.clips)
+    kept = tuple(shard for shard in parts if shard.clips)
+    whole, used = (_length(part) for part in (shards, kept))
+    needed = f"{frames} frames ({float(frames / FPS):g} s, ten times data.frames={targets}) and a face {face} px wide"
+    if not kept:
+        longest = max((clip.frames for shard in shards for clip in shard.clips), default=0)
+        widest = max((clip.face for shard in shards for clip in shard.clips), default=0)
+        raise InputError(
+            f"none of the {whole[0]} {split} clips of {index.folder} has {needed}: the longest has {longest} frames, "
+            f"the widest face {widest} px; add videos, or lower data.frames or data.min_face"
+        )
+    if tell:
+        logger.log(
+            logging.INFO if used == whole else logging.WARNING,
+            "%d of %d %s clips of %s are used, %.0f of %.0f s; a clip needs %s",
+            *(used[0], whole[0], split, index.folder, used[1], whole[1], needed),
+        )
+    return kept
+
+
+def _length(shards: Iterable[Shard]) -> tuple[int, float]:
+    """Clips, and seconds of them."""
+    frames = [clip.frames for shard in shards for clip in shard.clips]
+    return len(frames), float(sum(frames) / FPS)

@@ -20,8 +20,9 @@ FILE = "journal.jsonl"
 class Journal:
     """The file and what it says. A line counts once it is whole: a last line that a kill cut short is taken off.
 
-    settings: of the first run. shards: finished, by set. videos: finished, by content. splits: each finished video's
-    set, by name. stamps: (name, bytes, time stamp) of files whose content is known to be finished.
+    settings: of the first run. shards: finished, by set. videos: finished, by content. splits: by name, the set of each
+    video that is finished or has a clip in a finished shard. stamps: (name, bytes, time stamp) of files whose content
+    is known to be finished.
     """
 
     path: Path
@@ -67,12 +68,17 @@ class Journal:
     def add_shard(self, split: Split, shard: Shard) -> None:
         """A shard is on the disk."""
         self._append({"shard": asdict(shard), "set": split})
-        self.shards[split].append(shard)
+        self._remember_shard(shard, split)
 
     def add_video(self, record: VideoRecord, split: Split, stamp: tuple[str, int, int]) -> None:
         """All clips of a video are in finished shards."""
         self._append({"video": record.to_dict(), "set": split, "stamp": list(stamp)})
         self._remember(record, split, stamp)
+
+    def _remember_shard(self, shard: Shard, split: Split) -> None:
+        self.shards[split].append(shard)
+        # Already now: a video may be killed between its shards, and the next run be told to split otherwise.
+        self.splits.update((clip.source, split) for clip in shard.clips)
 
     def _remember(self, record: VideoRecord, split: Split, stamp: tuple[str, int, int]) -> None:
         self.videos[record.content] = record
@@ -92,7 +98,7 @@ class Journal:
                 self.settings = entry["settings"]
             elif "shard" in entry:
                 clips = tuple(ClipEntry(**clip) for clip in entry["shard"]["clips"])
-                self.shards[entry["set"]].append(Shard(entry["shard"]["name"], clips))
+                self._remember_shard(Shard(entry["shard"]["name"], clips), entry["set"])
             else:
                 name, size, mtime_ns = entry["stamp"]
                 self._remember(VideoRecord.of(entry["video"]), entry["set"], (name, size, mtime_ns))

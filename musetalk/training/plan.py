@@ -68,7 +68,7 @@ class Plan:
         if first == stop:
             raise InputError(
                 f"{self.readers} readers (processes times loader workers) share {self.epoch_samples} samples an epoch; "
-                "use fewer workers, more samples_per_clip, or more clips"
+                "lower data.workers, raise data.samples_per_clip, or add clips"
             )
         whole, skip = divmod(consumed, stop - first)
         first_epoch = epoch + whole

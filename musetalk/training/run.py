@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from .config import TrainingConfig
 from .export import export_models
 from .generator import Batch
 from .networks import FoundNetworks, build_networks, build_objective, find_networks
+from .shared_folder import check_shared
+from .state_file import complete_or_absent
 from .stopping import StopRequest
 from .trainer import UNET, Trainer
 from .training_log import TrainingLog
@@ -70,6 +72,7 @@ def train(
     Raises InputError, ModelFileError, OutputError.
     """
     accelerator = make_accelerator(config)
+    check_shared(config.output, accelerator)
     checkpoints = Checkpoints(config.output / CHECKPOINTS, config.keep)
     start = checkpoints.choose(resume)
     steps = 0
@@ -89,7 +92,10 @@ def train(
     trainer = Trainer(config, accelerator, models, objective, batches)
     if start is not None:
         trainer.load(start)
-        logger.info("going on from %s", start)
+        accelerator.wait_for_everyone()  # all have read what may be renamed now
+        if accelerator.is_main_process:
+            checkpoints.go_on_from(start)
+            logger.info("going on from %s", start)
     run = _Run(config, trainer, replace(models, unet=trainer.unet), held_out, checkpoints, found)
     return run(start, quiet=quiet, on_step=on_step)
 
@@ -164,10 +170,10 @@ class _Run:
         main = self.accelerator.is_main_process
         checkpoint, values = start, {}
         with ExitStack() as stack:
-            try:
+            with _writing(config.output):
                 log = stack.enter_context(TrainingLog(config.output, trainer.steps)) if main else None
-            except OSError as error:
-                raise OutputError(f"cannot write to {config.output} ({error}); choose another output") from error
+                # Now, rather than at the first checkpoint hours later.
+                self.checkpoints.root.mkdir(exist_ok=True)
             progress = stack.enter_context(TerminalProgress(quiet=quiet or not main, unit="step"))
             request = stack.enter_context(StopRequest())
             stopped = False
@@ -180,15 +186,17 @@ class _Run:
                     on_step(step, values)
                 stopped = self._anyone(request.wanted is not None)
                 if log is not None:
-                    log.losses(step, values)
-                    if step % config.log_every == 0:
-                        log.curves(step, {**values, "steps_per_second": 1 / seconds}, "train")
+                    with _writing(config.output):
+                        log.losses(step, values)
+                        if step % config.log_every == 0:
+                            log.curves(step, {**values, "steps_per_second": 1 / seconds}, "train")
                 last = stopped or step == config.steps
                 if self.held_out and (step % config.validation.every == 0 or step == config.steps):
                     self._validate(step, log)
                 if last or step % config.checkpoint_every == 0:
                     if log is not None:
-                        log.flush()
+                        with _writing(config.output):
+                            log.flush()
                     checkpoint = self._save(step)
         assert checkpoint is not None, "the loop ends after a checkpoint"
         finished = trainer.steps == config.steps
@@ -205,8 +213,9 @@ class _Run:
         with self.trainer.average.applied():
             result = validate(self.models, self.trainer.generator, self.trainer.objective, self.held_out)
         if log is not None:
-            log.curves(step, result.losses, "validation")
-            log.picture(step, result.collage)
+            with _writing(self.config.output):
+                log.curves(step, result.losses, "validation")
+                log.picture(step, result.collage)
 
     def _save(self, step: int) -> Path:
         """Write a checkpoint; every process takes part, the main one makes it visible."""
@@ -215,7 +224,8 @@ class _Run:
         if main:
             self.checkpoints.begin(step)
         self.accelerator.wait_for_everyone()
-        self.trainer.save(part)
+        with complete_or_absent(part):
+            self.trainer.save(part)
         self.accelerator.wait_for_everyone()
         if main:
             self.checkpoints.finish(step, self.trainer.facts())
@@ -230,3 +240,13 @@ class _Run:
             export_models(weights, self.trainer.unet.config, self.found.frozen, out)
         self.accelerator.wait_for_everyone()
         return out
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written to ({error}); make room there or choose another output"
+        ) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import InputError, OutputError
@@ -41,14 +41,14 @@ def write_shard(path: Path, clips: Iterable[tuple[str, Mapping[str, bytes]]]) ->
         ) from error
 
 
-def read_shard(path: Path, keys: Collection[str] | None = None) -> Iterator[tuple[str, Members]]:
-    """The samples of a shard in order, or those with the given keys only. Raises InputError for a damaged file."""
+def read_shard(path: Path) -> Iterator[tuple[str, Members]]:
+    """The samples of a shard in order. Raises InputError for a damaged file."""
     tariterators = require("webdataset.tariterators", "train")
     try:
         with path.open("rb") as stream:
-            wanted = None if keys is None else (lambda name: name.partition(".")[0] in keys)
-            files = tariterators.tar_file_expander([{"url": str(path), "stream": stream}], select_files=wanted)
+            files = tariterators.tar_file_expander([{"url": str(path), "stream": stream}])
             for sample in tariterators.group_by_keys(files):
                 yield sample["__key__"], {name: sample[name] for name in MEMBERS if name in sample}
-    except (OSError, EOFError, tarfile.TarError) as error:
+    # ValueError: two members of one name, which are of two samples with one key.
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
         raise InputError(f"the shard {path} is damaged or missing ({error}); make the data set again") from error

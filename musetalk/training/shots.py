@@ -16,9 +16,13 @@ from ..face.sources import FaceObservation, LandmarkSource
 from ..face.tracking import make_request
 from ..profile import Profile
 from ..video.frames import FrameSource
+from .losses.mouth import mouth_within
+from .sampling import in_box
 
 # Landmarks as they were found: what is trained on should not depend on how a track is steadied.
 _RAW = Profile(smoothing=0)
+# Of the rectangle around the lips: a lip cut off teaches nothing, and a mouth all outside ends training.
+_LEAST_MOUTH = 0.75
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,12 @@ def watch(frames: FrameSource, source: LandmarkSource) -> Watched:
         parts.append((seen, _faults(seen, request.size, request.fps)))
     landmarks = np.concatenate([_landmarks(seen) for seen, _ in parts])
     boxes = _union(landmarks, np.concatenate([seen.boxes for seen, _ in parts]), request.size)
-    empty = (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
     faults = [fault for _, shot in parts for fault in shot]
     return Watched(
         landmarks=landmarks,
         boxes=boxes,
         scores=np.concatenate([seen.scores for seen, _ in parts]),
-        faults=[
-            fault or ("face outside the picture" if none else "")
-            for fault, none in zip(faults, empty.tolist(), strict=True)
-        ],
+        faults=[fault or _outside(points, box) for fault, points, box in zip(faults, landmarks, boxes, strict=True)],
         shots=starts,
     )
 
@@ -124,6 +124,14 @@ def _faults(seen: Sightings, size: tuple[int, int], fps: Fraction) -> list[str]:
             faults[frame] = span.reason.partition(" (")[0]
     unknown = ~np.isfinite(_landmarks(seen)).all(axis=(1, 2))
     return [fault or ("no landmarks" if none else "") for fault, none in zip(faults, unknown.tolist(), strict=True)]
+
+
+def _outside(landmarks: np.ndarray, box: np.ndarray) -> str:
+    """What a picture's edge, at which the box ends, cuts off: the face, or a mouth that training could not show."""
+    if (box[2:] <= box[:2]).any():
+        return "face outside the picture"
+    within = mouth_within(in_box(landmarks[None], box[None]))[0]
+    return "mouth outside the picture" if within < _LEAST_MOUTH else ""
 
 
 def _union(landmarks: np.ndarray, around: np.ndarray, size: tuple[int, int]) -> np.ndarray:

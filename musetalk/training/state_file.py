@@ -1,16 +1,23 @@
-"""Nested training state as a safetensors file: tensors as tensors, everything else as JSON in the header. No pickle."""
+"""Nested training state as a safetensors file: tensors as tensors, everything else as JSON in the header. No pickle.
+
+Besides, what reading and writing such files can meet, as errors a user can act on.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import ModelFileError
+from ..errors import ModelFileError, OutputError
 
 _TREE = "tree"
 _TENSOR = "$tensor"
@@ -28,13 +35,43 @@ def save_state(state: Any, path: Path) -> None:
 
 def load_state(path: Path) -> Any:
     """What `save_state` wrote, tensors on the CPU. Raises ModelFileError for a missing, damaged or foreign file."""
+    with blamed_on(path), safe_open(path, framework="pt", device="cpu") as file:
+        tree = json.loads((file.metadata() or {})[_TREE])
+        return _with_tensors(tree, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU. Raises ModelFileError for a missing or damaged file."""
+    with blamed_on(path):
+        return load_file(path)
+
+
+@contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """Inside, whatever goes wrong with what a checkpoint's file holds becomes a ModelFileError that names the file."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tree = json.loads((file.metadata() or {})[_TREE])
-            return _with_tensors(tree, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise ModelFileError(
             f"{path}: not a training state, or damaged ({error}); resume from an older checkpoint with --resume PATH"
+        ) from error
+    except ModelFileError as error:
+        if str(path) in str(error):
+            raise
+        raise ModelFileError(f"{path}: {error}") from error
+
+
+@contextmanager
+def complete_or_absent(part: Path) -> Iterator[None]:
+    """Inside, a folder is written; what the disk refuses becomes an OutputError, and the folder is deleted."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise OutputError(
+            f"{part.parent}: cannot be written to ({error}); make room there or choose another output"
         ) from error
 
 

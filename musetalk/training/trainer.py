@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import InputError, MuseTalkError
 from ..models.load import Models
 from ..models.unet import UNet
-from .checkpoint import read_facts
+from .checkpoint import FACTS, read_facts
 from .config import OptimizerConfig, TrainingConfig
 from .ema import MovingAverage
 from .export import save_unet
@@ -23,7 +22,7 @@ from .objective import Objective
 from .random_state import random_state, set_random_state
 from .schedule import learning_rate, set_learning_rate
 from .sharded import gather, load_optimizer_state, optimizer_state, whole
-from .state_file import load_state, save_state
+from .state_file import blamed_on, load_state, load_tensors, save_state
 
 UNET = "unet.safetensors"
 AVERAGE = "ema.safetensors"
@@ -68,7 +67,7 @@ class Trainer:
     def step(self) -> dict[str, float]:
         """One optimiser step. Returns its losses, mean over micro-steps and processes, and what else is worth a curve.
 
-        Raises MuseTalkError when the loss is no finite number any more.
+        Raises MuseTalkError when a loss or a gradient is no finite number any more, before it reaches the weights.
         """
         rate = learning_rate(self.config.optimizer, self.steps, self.config.steps)
         set_learning_rate(self.optimizer, rate)
@@ -83,10 +82,7 @@ class Trainer:
         values["lr"] = rate
         self.steps += 1
         if not math.isfinite(values["loss"]):
-            raise MuseTalkError(
-                f"the loss of step {self.steps} is {values['loss']}; go on from an older checkpoint with --resume PATH "
-                "and a lower optimizer.lr, or with precision bf16 instead of fp16"
-            )
+            raise _lost(f"the loss of step {self.steps} is {values['loss']}")  # float16 skipped this step
         return values
 
     def _micro_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -102,13 +98,20 @@ class Trainer:
         if self.accelerator.sync_gradients:
             clip = self.config.optimizer.clip
             norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), math.inf if clip is None else clip)
-            values["gradient_norm"] = whole(norm).to(total.device)
+            values["gradient_norm"] = norm = whole(norm).to(total.device)
+            if self.accelerator.scaler is None:  # which has steps of its own to skip
+                self._check_finite(values)
         self.optimizer.step()
         self.optimizer.zero_grad()
         for name, loss in self.objective.discriminator_losses(drawn.detach(), batch, first, self.steps).items():
             (loss / self.config.accumulation).backward()
             values[f"discriminator_{name}"] = loss.detach()
         return values
+
+    def _check_finite(self, values: dict[str, Tensor]) -> None:
+        for name, title in (("loss", "loss"), ("gradient_norm", "gradient's norm")):
+            if not torch.isfinite(values[name]):
+                raise _lost(f"the {title} of step {self.steps + 1} is {values[name]:g}")
 
     def _drawn_frames(self, frames: int) -> tuple[int, int]:
         count = min(self.config.losses.backward_frames, frames)
@@ -122,8 +125,10 @@ class Trainer:
         joined = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="mean")
         for gradient, part in zip(gradients, joined.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
-        if config.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.discriminators.parameters(), config.clip)
+        clip = math.inf if config.clip is None else config.clip
+        norm = torch.nn.utils.clip_grad_norm_(self.discriminators.parameters(), clip)
+        if not torch.isfinite(norm):
+            raise _lost(f"the norm of the discriminators' gradient at step {self.steps + 1} is {norm:g}")
         set_learning_rate(self.discriminator_optimizer, learning_rate(config, self.steps, self.config.steps))
         self.discriminator_optimizer.step()
         self.discriminator_optimizer.zero_grad()
@@ -157,12 +162,14 @@ class Trainer:
             "average_updates": self.average.updates,
             "micro_steps": self.steps * self.config.accumulation,
             "processes": self.accelerator.num_processes,
+            "discriminators": sorted(self.discriminators),
+            "scaler": {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             "config": self.config.to_dict(),
         }
 
     def load(self, folder: Path) -> None:
         """Go on from a checkpoint whose UNet is loaded already. Raises ModelFileError, InputError."""
-        facts = read_facts(folder)
+        facts = read_facts(folder, average_updates=int, discriminators=list, scaler=dict)
         if facts["processes"] != self.accelerator.num_processes:
             raise InputError(
                 f"{folder} is of a run with {facts['processes']} processes, this one has "
@@ -170,13 +177,21 @@ class Trainer:
                 f"--resume none --set model.unet={folder / UNET} and another output"
             )
         self.steps = facts["step"]
-        self.average.load_state_dict(load_file(folder / AVERAGE), facts["average_updates"])
-        load_optimizer_state(self._inner_optimizer, self.unet, load_state(folder / _OPTIMIZER))
-        if self.discriminator_optimizer is not None and (folder / _DISCRIMINATORS).is_file():
-            state = load_state(folder / _DISCRIMINATORS)
-            self.discriminators.load_state_dict(state["networks"])
-            load_optimizer_state(self.discriminator_optimizer, self.discriminators, state["optimizer"])
-        set_random_state(load_state(folder / _RANDOM.format(self.accelerator.process_index)))
+        with blamed_on(folder / AVERAGE):
+            self.average.load_state_dict(load_tensors(folder / AVERAGE), facts["average_updates"])
+        with blamed_on(folder / _OPTIMIZER):
+            load_optimizer_state(self._inner_optimizer, self.unet, load_state(folder / _OPTIMIZER))
+        if self.discriminator_optimizer is not None and facts["discriminators"]:
+            with blamed_on(folder / _DISCRIMINATORS):
+                state = load_state(folder / _DISCRIMINATORS)
+                self.discriminators.load_state_dict(state["networks"])
+                load_optimizer_state(self.discriminator_optimizer, self.discriminators, state["optimizer"])
+        if self.accelerator.scaler is not None and facts["scaler"]:
+            with blamed_on(folder / FACTS):
+                self.accelerator.scaler.load_state_dict(facts["scaler"])
+        random = folder / _RANDOM.format(self.accelerator.process_index)
+        with blamed_on(random):
+            set_random_state(load_state(random))
 
     @property
     def _inner_optimizer(self) -> torch.optim.Optimizer:
@@ -188,6 +203,13 @@ def take_frames(batch: Batch, first: int, count: int) -> Batch:
     """The batch with only these frames of every sample."""
     frames = slice(first, first + count)
     return {**batch, **{name: batch[name][:, frames] for name in ("targets", "references", "window_starts")}}
+
+
+def _lost(problem: str) -> MuseTalkError:
+    return MuseTalkError(
+        f"{problem}; go on from an older checkpoint with --resume PATH and a lower optimizer.lr, or with precision "
+        "bf16 instead of fp16"
+    )
 
 
 def _adamw(parameters: Any, config: OptimizerConfig) -> torch.optim.AdamW:

@@ -93,6 +93,21 @@ def test_perceptual_distances_are_told_apart_by_region() -> None:
     assert scores.outside is not None and scores.outside.lpips == 0
 
 
+def test_an_identical_frame_counts_no_more_than_a_changed_one() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 200, (64, 64, 3)).astype(np.uint8)
+    second = first.copy()
+    second[:8] += 20  # far outside the region
+    alone, both = (PixelMeter(np.array([[20, 20, 40, 40]] * 2), lambda *_: np.ones((64, 64))) for _ in range(2))
+    alone.update(0, first, second)
+    both.update(0, first, second)
+    both.update(1, first, first)
+    (one, half) = (meter.result().outside for meter in (alone, both))
+    assert one is not None and half is not None and one.ssim is not None and one.ssim < 0.999
+    assert half.ssim == pytest.approx((one.ssim + 1) / 2)
+    assert (one.lpips, half.lpips) == (1, pytest.approx(0.5))
+
+
 def test_a_length_of_its_own_is_reported(talk: FrameSource) -> None:
     shorter = FrameSource.from_array(talk[:20])
     found = evaluate(talk, shorter).comparison

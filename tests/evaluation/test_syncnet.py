@@ -85,6 +85,17 @@ def test_the_offset_is_found(late: int) -> None:
     assert score.confidence > 0 and score.similarity == pytest.approx(np.nanmax(score.curve))
 
 
+def test_an_offset_that_few_windows_reach_does_not_win() -> None:
+    frames, samples = rising(120, 0)
+    # Sound for the first 31 frames: offsets up to 15 leave four windows, then fewer; -15 and below are before it.
+    with load_waveform(AudioSource.from_array(samples[: 31 * 640], 16000)) as waveform:
+        score = score_sync(Oracle(), frames, track_of(120), waveform)
+    starts = range(0, 120 - 15, 4)
+    judged = np.array([sum(0 <= start + offset <= 15 for start in starts) for offset in score.offsets])
+    assert (np.isfinite(score.curve) == (2 * judged >= judged.max())).all()
+    assert not np.isfinite(score.curve).all() and np.isfinite(score.curve).any()
+
+
 def test_sound_in_pieces_has_the_columns_of_the_whole(network: SyncNet) -> None:
     from musetalk.evaluation.syncnet import _Voice
 

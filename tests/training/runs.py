@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -37,6 +41,7 @@ from musetalk.training.trainer import Trainer
 
 from .clips import astronaut, frame_at, hopper, opening, voice
 
+ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 160
 BOX = (48, 24, 208, 232)
 VGG_SHRINKAGE = 16
@@ -119,6 +124,28 @@ def weights_of(trainer: Trainer) -> dict[str, Tensor]:
     """The generator's and the discriminators' weights."""
     weights = {f"unet.{name}": value.clone() for name, value in trainer.unet.state_dict().items()}
     return weights | {f"judge.{name}": value.clone() for name, value in trainer.discriminators.state_dict().items()}
+
+
+def start_two(code: str, first: Sequence[str], second: Sequence[str]) -> list[subprocess.Popen[str]]:
+    """Two processes that run ``code``, with arguments of their own, as torchrun and `accelerate launch` start them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        **{"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, arguments in enumerate((first, second))
+    ]
 
 
 def train_one_of_several(data: Path, models: Path, batch_file: Path, output: Path) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +24,11 @@ from safetensors.torch import load_file
 from musetalk import FrameSource, lipsync, load_models
 from musetalk.audio.source import AudioSource
 from musetalk.errors import InputError, ModelFileError, OutputError
+from musetalk.models import Models
 from musetalk.models.checkpoints import examine
 from musetalk.training.checkpoint import Checkpoints, read_facts
-from musetalk.training.config import LossConfig, TrainingConfig, read_config
+from musetalk.training.config import LossConfig, TrainingConfig, ValidationConfig, read_config
+from musetalk.training.export import export_models
 from musetalk.training.random_state import random_state, set_random_state
 from musetalk.training.run import TrainingReport, train
 from musetalk.training.state_file import load_state, save_state
@@ -32,6 +38,7 @@ from .runs import make_batches, make_config, make_trainer, weights_of, write_dat
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs" / "tiny.yaml"
+NO_VALIDATION = ValidationConfig(every=0)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +101,35 @@ def test_stopped_killed_and_resumed_is_uninterrupted(
     for name in (UNET, AVERAGE):
         expected, found = load_file(uninterrupted.checkpoint / name), load_file(resumed.checkpoint / name)
         assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_writes_a_checkpoint(
+    data: Path, tiny_models_dir: Path, tmp_path: Path, number: signal.Signals
+):
+    """As a terminal's Ctrl-C and a batch system do: the loader's workers are meant too."""
+    settings = [*tiny_run(data, tiny_models_dir, tmp_path / "run"), "data.workers=1", "steps=1000"]
+    arguments = ["train", "--quiet", "--config", str(TINY)]
+    arguments += [part for setting in settings for part in ("--set", setting)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "musetalk", *arguments],
+        cwd=ROOT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = tmp_path / "run" / "losses.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.is_file() and log.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    os.killpg(process.pid, number)  # as a launcher passes it on
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    steps = len(log.read_text().splitlines())
+    assert Checkpoints(tmp_path / "run" / "checkpoints", 3).all()[-1].name == f"step-{steps:06d}"
+    assert "the same command goes on from" in errors and "Traceback" not in errors
 
 
 def test_discriminators_resume_too(data: Path, tiny_models_dir: Path, tmp_path: Path):
@@ -177,7 +213,155 @@ def test_the_newest_are_kept_and_nothing_half_written_counts(tmp_path: Path):
     assert Checkpoints(tmp_path / "none", 1).choose("auto") is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}'])
+def checkpoints_at(root: Path, keep: int, *steps: int) -> Checkpoints:
+    checkpoints = Checkpoints(root, keep)
+    for step in steps:
+        checkpoints.begin(step)
+        checkpoints.finish(step, {})
+    return checkpoints
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_going_on_from_an_older_one_gives_up_the_later_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    checkpoints = checkpoints_at(tmp_path, 3, 100, 200, 300)
+    checkpoints.go_on_from(tmp_path / "step-000100")
+    assert names_in(tmp_path) == ["abandoned-step-000200", "abandoned-step-000300", "step-000100"]
+    assert checkpoints.choose("auto") == tmp_path / "step-000100"
+    assert "renamed to abandoned-step-000300" in caplog.text
+    checkpoints_at(tmp_path, 3, 200)
+    checkpoints.go_on_from(tmp_path / "step-000100")
+    assert "abandoned-step-000200-2" in names_in(tmp_path)
+    checkpoints.go_on_from(None)
+    checkpoints.go_on_from(tmp_path / "elsewhere" / "step-000900")
+    assert checkpoints.all() == []
+
+
+def test_pruning_spares_the_one_just_written(tmp_path: Path):
+    """Even where later ones were not set aside before: they would be the newest."""
+    checkpoints_at(tmp_path, 1, 300)
+    checkpoints_at(tmp_path, 1, 200)
+    assert names_in(tmp_path) == ["abandoned-step-000300", "step-000200"]
+
+
+def test_resuming_by_path_starts_a_new_course(data: Path, tiny_models_dir: Path, tmp_path: Path):
+    config = make_config(data, tiny_models_dir, tmp_path / "run", checkpoint_every=1, steps=2, keep=2)
+    train(config)
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", 1)
+
+    def stop(step: int, values: dict[str, float]) -> None:
+        assert checkpoints.choose("auto") == checkpoints.path_of(1)  # from the first step on
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    report = train(replace(config, steps=3, keep=1), resume=str(checkpoints.path_of(1)), on_step=stop)
+    assert (report.resumed_from, report.steps) == (checkpoints.path_of(1), 2)
+    assert names_in(checkpoints.root) == ["abandoned-step-000002", "step-000002"]
+
+
+def test_what_a_killed_run_left_half_written_goes(tmp_path: Path):
+    Checkpoints(tmp_path, 1).begin(100)
+    checkpoints_at(tmp_path, 1, 200)
+    assert names_in(tmp_path) == ["step-000200"]
+
+
+def test_the_scaler_of_float16_is_resumed(data: Path, tiny_models_dir: Path, tmp_path: Path):
+    config = make_config(data, tiny_models_dir, tmp_path / "run")
+    batches = make_batches(config, 1)
+    trainer = make_trainer(config, batches)
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4096.0, growth_interval=7)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 1)
+    trainer.save(checkpoints.begin(1))
+    path = checkpoints.finish(1, trainer.facts())
+    again = make_trainer(config, batches, unet=path / UNET)
+    again.accelerator.scaler = scaler = torch.amp.GradScaler("cpu")
+    again.load(path)
+    assert (scaler.get_scale(), scaler.get_growth_interval()) == (4096.0, 7)
+
+
+@pytest.fixture(scope="module")
+def with_discriminators(
+    data: Path, tiny_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainingConfig, Path]:
+    """A run's settings, and a checkpoint of it."""
+    root = tmp_path_factory.mktemp("damaged")
+    config = make_config(data, tiny_models_dir, root, losses=LossConfig(perceptual=0.0, gan=0.1))
+    trainer = make_trainer(config, make_batches(config, 1))
+    trainer.step()
+    checkpoints = Checkpoints(root, 1)
+    trainer.save(checkpoints.begin(1))
+    return config, checkpoints.finish(1, trainer.facts())
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "foreign"])
+@pytest.mark.parametrize("name", ["ema", "optimizer", "discriminators", "random-00000"])
+def test_a_damaged_part_is_named(
+    with_discriminators: tuple[TrainingConfig, Path], tmp_path: Path, name: str, damage: str
+):
+    config, intact = with_discriminators
+    shutil.copytree(intact, tmp_path / "copy")
+    trainer = make_trainer(config, [], unet=tmp_path / "copy" / UNET)
+    part = tmp_path / "copy" / f"{name}.safetensors"
+    if damage == "cut":
+        part.write_bytes(part.read_bytes()[:-9])
+    else:
+        part.unlink()
+    if damage == "foreign":
+        save_state({"a": torch.zeros(1)}, part)
+    with pytest.raises(ModelFileError, match=name):
+        trainer.load(tmp_path / "copy")
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file can grow beyond 20 kB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_nothing_half_written(data: Path, tiny_models_dir: Path, tmp_path: Path):
+    config = make_config(data, tiny_models_dir, tmp_path / "run", checkpoint_every=1, validation=NO_VALIDATION)
+    with ExitStack() as stack:
+
+        def fill(step: int, values: dict[str, float]) -> None:
+            if step == 2:
+                stack.enter_context(full_disk())
+
+        with pytest.raises(OutputError, match=r"checkpoints: cannot be written to .*make room"):
+            train(config, on_step=fill)
+    assert names_in(tmp_path / "run" / "checkpoints") == ["step-000001"]
+
+
+def test_a_full_disk_leaves_the_older_export(tiny_models: Models, tmp_path: Path):
+    out = tmp_path / "export"
+    unet = tiny_models.unet
+    export_models(unet.state_dict(), unet.config, {}, out)
+    with full_disk(), pytest.raises(OutputError, match="cannot be written to"):
+        export_models(unet.state_dict(), unet.config, {}, out)
+    assert names_in(tmp_path) == ["export"] and names_in(out) == ["musetalkV15"]
+
+
+def test_an_output_that_cannot_be_written_is_named(data: Path, tiny_models_dir: Path, tmp_path: Path):
+    config = make_config(data, tiny_models_dir, tmp_path / "run", validation=NO_VALIDATION)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").touch()
+    with pytest.raises(OutputError, match="run: cannot be written to"):
+        train(config, on_step=lambda step, values: pytest.fail("trained first"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"format": 99}', '{"format": 1, "processes": 1, "config": {}}'),
+        '{"format": 1, "step": "7", "processes": 1, "config": {}}',
+        '{"format": 1, "step": 7, "processes": 1, "config": []}',
+    ],
+)
 def test_damaged_facts_are_named(tmp_path: Path, text: str):
     (tmp_path / "checkpoint.json").write_text(text)
     with pytest.raises(ModelFileError, match=r"checkpoint\.json: cannot be used"):

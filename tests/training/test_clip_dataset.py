@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shutil
 import sys
 from collections import Counter
@@ -16,10 +18,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from musetalk.errors import InputError
+from musetalk.training.batches import training_batches, validation_batches
 from musetalk.training.clip_file import Clip, read_pictures
+from musetalk.training.config import TrainingConfig
 from musetalk.training.data import ClipDataset, SampleOptions, collate
 from musetalk.training.dataset_index import DatasetIndex
+from musetalk.training.loading import load_batches
 from musetalk.training.plan import Plan
+from musetalk.training.settings import build
 from musetalk.training.shards import read_shard, write_shard
 
 
@@ -172,21 +178,39 @@ def test_readers_part_the_draws_among_them(numbered: Path, readers: int) -> None
     assert max(map(len, drawn)) - min(map(len, drawn)) <= 1
     flat = [(draw.clip.key, draw.number) for part in drawn for draw in part]
     assert len(set(flat)) == len(flat) == 10
-    with pytest.raises(InputError, match="use fewer workers"):
+    with pytest.raises(InputError, match=r"lower data\.workers, raise data\.samples_per_clip"):
         next(Plan(shards, 5, 2, 3, 0, 11).visits())
 
 
-def test_clips_too_short_or_small_are_left_out_and_none_left_is_an_error(numbered: Path) -> None:
-    assert ClipDataset(numbered).clips == 5
-    assert ClipDataset(numbered, options=SampleOptions(frames=5)).clips == 3
-    assert ClipDataset(numbered, options=SampleOptions(frames=16)).clips == 1
-    with pytest.raises(InputError, match="none of the 5 train clips"):
-        ClipDataset(numbered, min_face=101)
+def test_clips_too_short_or_small_are_left_out_and_told_and_none_left_is_an_error(
+    numbered: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for frames, said in (
+        (1, None),
+        (
+            5,
+            "3 of 5 train clips of SET are used, 34 of 37 s; a clip needs 50 frames (2 s, ten times data.frames=5)",
+        ),
+        (
+            16,
+            "1 of 5 train clips of SET are used, 30 of 37 s; a clip needs 160 frames (6.4 s, ten times data.frames=16)",
+        ),
+    ):
+        caplog.clear()
+        samples = list(ClipDataset(numbered, options=SampleOptions(frames=frames), epochs=1, samples_per_clip=1))
+        assert len(samples) == {1: 5, 5: 3, 16: 1}[frames]
+        told = [record.message.replace(str(numbered), "SET") for record in caplog.records]
+        assert [message.partition(" and a face")[0] for message in told] == ([said] if said else [])
+    ClipDataset(numbered, options=SampleOptions(frames=16), rank=1, world_size=2)
+    assert len(caplog.records) == 1, "each rank says so"
+    for frames, face in ((1, 101), (75, 0)):
+        with pytest.raises(InputError, match=r"none of the 5 train clips of .* the longest has 740 frames, .* 100 px"):
+            ClipDataset(numbered, options=SampleOptions(frames=frames), min_face=face)
     with pytest.raises(InputError, match="train-data"):
         ClipDataset(numbered / "shards")
 
 
-@pytest.mark.parametrize("damage", ["video", "landmarks", "sound", "missing"])
+@pytest.mark.parametrize("damage", ["video", "landmarks", "arrays", "texts", "sound", "missing"])
 def test_a_damaged_clip_is_named_or_passed_over(numbered: Path, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "set"
     shutil.copytree(numbered, folder)
@@ -197,6 +221,15 @@ def test_a_damaged_clip_is_named_or_passed_over(numbered: Path, tmp_path: Path, 
         bad["mp4"] = bad["mp4"][: len(bad["mp4"]) // 3]
     elif damage == "landmarks":
         bad["npz"] = samples["train-0-0"]["npz"]
+    elif damage == "arrays":
+        middle = len(bad["npz"]) // 2
+        bad["npz"] = bad["npz"][:middle] + bytes(50) + bad["npz"][middle + 50 :]
+    elif damage == "texts":
+        with np.load(io.BytesIO(bad["npz"])) as arrays:
+            texts = {**arrays, "landmarks": np.full((40, 68, 2), "here")}
+        file = io.BytesIO()
+        np.savez(file, **texts)
+        bad["npz"] = file.getvalue()
     elif damage == "sound":
         bad["wav"] = bad["wav"][:1000]
     else:
@@ -207,6 +240,75 @@ def test_a_damaged_clip_is_named_or_passed_over(numbered: Path, tmp_path: Path, 
     whole = list(ClipDataset(folder, epochs=2, bad_clips=1, samples_per_clip=2))
     assert len(whole) == 20 and "train-0-1" not in {sample["key"] for sample in whole}
     assert same(list(ClipDataset(folder, epochs=2, bad_clips=1, samples_per_clip=2, consumed=4)), whole[4:])
+
+
+def test_a_clip_whose_bytes_were_hit_is_an_input_error(clips: ModuleType) -> None:
+    members = clips.clip_members("train-0-0", 30)
+    rng = np.random.default_rng(0)
+    for name in ("npz", "wav", "json"):
+        for _ in range(300):
+            hit = np.frombuffer(members[name], np.uint8).copy()
+            # Near the ends, where the tables of a zip and the headers lie.
+            places = rng.choice((*range(100), *range(-500, 0)), rng.integers(1, 9)) % len(hit)
+            hit[places] = rng.integers(0, 256, len(places))
+            with contextlib.suppress(InputError):
+                Clip.parse({**members, name: hit.tobytes()})
+
+
+def test_two_samples_of_one_key_are_an_error(clips: ModuleType, tmp_path: Path) -> None:
+    members = clips.clip_members("train-0-0", 30)
+    write_shard(tmp_path / "train-000000.tar", [("a", members), ("a", members)])
+    with pytest.raises(InputError, match=r"train-000000\.tar is damaged"):
+        list(read_shard(tmp_path / "train-000000.tar"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_an_error_in_a_worker_is_the_error(numbered: Path, tmp_path: Path, workers: int, drop_last: bool) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(numbered, folder)
+    (folder / "shards" / "train-000001.tar").write_bytes(b"")
+    dataset = ClipDataset(folder, batch_size=3, epochs=1)
+    with pytest.raises(InputError) as caught:
+        list(load_batches(dataset, 3, collate, workers=workers, drop_last=drop_last))
+    said = str(caught.value)
+    assert said.startswith("clip train-1-") and said.endswith("raise data.bad_clips above 0 to pass over it")
+    assert "\n" not in said and "Traceback" not in said
+
+
+def test_batches_of_a_loader_are_those_of_the_data_set(numbered: Path) -> None:
+    def keys(**more) -> list[list[str]]:
+        dataset = ClipDataset(numbered, epochs=1, samples_per_clip=1)
+        return [batch["key"] for batch in load_batches(dataset, 2, collate, **more)]
+
+    assert [len(batch) for batch in keys()] == [2, 2, 1] and [len(batch) for batch in keys(drop_last=True)] == [2, 2]
+
+
+def test_the_configuration_reaches_the_samples(numbered: Path, tmp_path: Path) -> None:
+    def config(**data) -> TrainingConfig:
+        return build(
+            TrainingConfig,
+            {
+                "output": str(tmp_path / "run"),
+                "steps": 1,
+                "data": {"path": str(numbered), "workers": 0, "batch_size": 10, **data},
+                "validation": {"batches": 1, "batch_size": 1},
+            },
+        )
+
+    def first(**data) -> dict:
+        return next(training_batches(config(**data), 0, 1, 0))
+
+    plain, flipped = first(), first(augmentation={"flip": 1})
+    assert plain["key"] == flipped["key"]
+    assert torch.equal(flipped["targets"], plain["targets"].flip(-1))
+    assert max(Counter(first(samples_per_clip=1)["key"]).values()) == 2  # ten of five clips: two epochs
+    held_out = [validation_batches(config(augmentation={"flip": share}))[0]["targets"] for share in (0, 1)]
+    assert torch.equal(*held_out), "validation is augmented"
+    with pytest.raises(InputError, match=r"data\.augmentation: flip is 2"):
+        config(augmentation={"flip": 2})
+    with pytest.raises(InputError, match=r"data: bad_clips is -1"):
+        config(bad_clips=-1)
 
 
 def test_a_shard_cut_short_is_an_error(numbered: Path, tmp_path: Path) -> None:

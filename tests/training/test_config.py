@@ -43,6 +43,17 @@ def test_stage_2_says_upstreams_numbers_in_optimiser_steps():
     assert weights.feature_matching == weights.mouth_feature_matching == 1
 
 
+def test_stage_2_follows_upstreams_schedule_with_the_values_it_names():
+    """Upstream's linear schedule: 8 x 1000 steps up, then down to 0 at 8 x 250,000, of which the run has 31,250."""
+    path = CONFIGS / "stage2.yaml"
+    config = read_config(path, ["optimizer.warmup=8000", "optimizer.final_lr=4.94e-6"])
+    for step in (0, 4000, 8000, 20_000, 31_250):
+        expected = 5e-6 * min(step / 8000, (2_000_000 - step) / (2_000_000 - 8000))
+        assert learning_rate(config.optimizer, step, config.steps) == pytest.approx(expected, rel=1e-3)
+    assert learning_rate(config.discriminator, 31_250, 2_000_000) == pytest.approx(5e-6, rel=1e-3)
+    assert learning_rate(read_config(path).optimizer, 31_250, config.steps) == 0
+
+
 @pytest.mark.parametrize("name", ["stage1.yaml", "stage2.yaml"])
 def test_every_preset_value_has_its_source_beside_it(name: str):
     lines = (CONFIGS / name).read_text(encoding="utf-8").splitlines()
@@ -83,6 +94,8 @@ def test_overrides_reach_every_level_and_keep_the_rest(tmp_path: Path):
         ("optimizer.warmup=10", "warmup is 10, but there are only 10 steps"),
         ("losses.preset=mine", "preset is 'mine'; use one of"),
         ("losses.gan=-1", "gan is -1"),
+        ("losses={l1: 0, perceptual: 0, gan: 1, gan_start: 5}", "losses: no loss of the pictures counts at step 0"),
+        ("losses={l1: 0, perceptual: 0, sync: 1}", "losses: no loss of the pictures counts at step 0"),
         ("losses.sync=0.05", "data.frames is 1, but SyncNet looks at 16"),
         ("model.architecture=a.json", "architecture is only for unet: random"),
         ("precision=int8", "precision is 'int8'; use one of fp32, bf16, fp16"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -17,17 +18,23 @@ from types import ModuleType
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from musetalk.errors import InputError, OutputError
+from musetalk.face.published import open_landmarks
 from musetalk.training.build import BuildOptions, build_dataset
 from musetalk.training.cli_data import add_train_data
 from musetalk.training.clip_file import Clip, read_pictures
 from musetalk.training.data_report import DataReport
-from musetalk.training.dataset_index import DatasetIndex
+from musetalk.training.dataset_index import DatasetIndex, Shard, Split
 from musetalk.training.journal import Journal
+from musetalk.training.losses.mouth import mouth_rectangle
+from musetalk.training.sampling import in_box
 from musetalk.training.segments import SHORT, Span, choose_spans, surroundings
 from musetalk.training.shards import read_shard
+from musetalk.training.shots import watch
 from musetalk.training.video_list import Video, read_validation_list, split_videos
+from musetalk.video.frames import FrameSource
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = BuildOptions(min_face=100, shard_bytes=500_000, validation_list=("gap",))
@@ -186,6 +193,31 @@ def test_a_finished_set_takes_new_videos_and_nothing_else(
         build_dataset(more, out, BuildOptions(validation=0))
 
 
+@pytest.mark.parametrize("name", ["gap.mp4", "renamed.mp4"])
+def test_a_video_that_a_kill_left_between_two_shards_stays_in_its_set(
+    talkers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "set"
+    videos.mkdir()
+    shutil.copy(talkers / "gap.mp4", videos)
+
+    class Killed(BaseException):
+        pass
+
+    def die_after(journal: Journal, split: Split, shard: Shard) -> None:
+        add_shard(journal, split, shard)
+        raise Killed
+
+    add_shard = Journal.add_shard
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Journal, "add_shard", die_after)
+        build_dataset(videos, out, replace(OPTIONS, shard_bytes=1))  # a shard for each of its two clips
+    (videos / "gap.mp4").rename(videos / name)
+    report = build_dataset(videos, out, replace(OPTIONS, shard_bytes=1, validation=0, validation_list=None))
+    assert report.clips == {"train": 0, "val": 2}
+    assert {clip.source for shard in DatasetIndex.load(out).val for clip in shard.clips} == {"gap.mp4"}
+
+
 # What is refused before any work
 
 
@@ -242,6 +274,25 @@ def test_the_command_gives_its_report_and_an_exit_code(
     result, code = args.run(args)
     assert code == InputError.exit_code and result["videos"] == 1 and result["clips"] == {"train": 0, "val": 0}
     assert "no clip from nobody.mp4" in capsys.readouterr().out
+
+
+# What is seen of a face
+
+
+def test_a_mouth_below_the_picture_is_a_fault() -> None:
+    with Image.open(ROOT / "tests" / "data" / "grace_hopper.jpg") as image:
+        hopper = np.asarray(image.convert("RGB"))
+    faults: dict[int, str] = {}
+    for shift in (200, 300, 320, 340, 360):
+        below = np.zeros_like(hopper)
+        below[shift:] = hopper[:-shift]
+        seen = watch(FrameSource.from_array(np.stack([below] * 3)), open_landmarks("facemesh", Path("models")))
+        (faults[shift],) = set(seen.faults)
+        if not faults[shift]:
+            x0, y0, x1, y1 = mouth_rectangle(in_box(seen.landmarks, seen.boxes)).T
+            assert (x1 - x0 > 50).all() and (y1 - y0 > 25).all()
+    assert not faults[200]
+    assert faults[340] == "mouth outside the picture"
 
 
 # Which stretches become clips, and which videos validate

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import multiprocessing
 import os
-import socket
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -39,6 +44,7 @@ from .runs import (
     make_batches,
     make_config,
     make_trainer,
+    start_two,
     tiny_objective,
     two_process_config,
     weights_of,
@@ -170,24 +176,7 @@ def test_two_processes_are_one_with_the_joined_batch(config: TrainingConfig, tmp
         "import sys, pathlib; from tests.training.runs import train_one_of_several as run; "
         "run(*map(pathlib.Path, sys.argv[1:]))"
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # What torchrun and `accelerate launch` set for several processes.
-    environment = {
-        **os.environ,
-        **{"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    processes = start_two(code, arguments, arguments)
     trainer = make_trainer(two_process_config(config.data.path, config.model.folder, output), [joined])
     before = weights_of(trainer)
     loss = trainer.step()["loss"]
@@ -276,6 +265,36 @@ def test_a_loss_that_is_no_number_ends_the_run(config: TrainingConfig):
         make_trainer(config, [batch]).step()
 
 
+@pytest.mark.parametrize(("network", "message"), [("unet", "gradient's norm of step 1"), ("judge", "discriminators'")])
+def test_a_gradient_that_is_no_number_reaches_no_weight(config: TrainingConfig, network: str, message: str):
+    losses = LossConfig(perceptual=0.0, gan=0.01)
+    trainer = make_trainer(replace(config, losses=losses, accumulation=2), make_batches(config, 1))
+    learning = trainer.unet if network == "unet" else trainer.discriminators
+    next(learning.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    before = [parameter.detach().clone() for parameter in learning.parameters()]
+    with pytest.raises(MuseTalkError, match=message) as caught:
+        trainer.step()
+    assert "--resume PATH" in str(caught.value)
+    assert all(torch.equal(a, b) for a, b in zip(learning.parameters(), before, strict=True))
+
+
+def test_with_a_scaler_a_gradient_out_of_range_is_skipped(config: TrainingConfig):
+    trainer = make_trainer(config, make_batches(config, 1))
+    accelerator = trainer.accelerator  # which has a scaler on GPUs alone
+    accelerator.scaler = scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    trainer.optimizer = AcceleratedOptimizer(trainer.optimizer.optimizer, scaler=scaler)
+    accelerator._optimizers[:] = [trainer.optimizer]
+    parameter = next(trainer.unet.parameters())
+    hook = parameter.register_hook(lambda gradient: gradient * float("inf"))
+    before = weights_of(trainer)
+    trainer.step()
+    assert all(torch.equal(before[name], value) for name, value in weights_of(trainer).items())
+    assert scaler.get_scale() == 4.0
+    hook.remove()
+    trainer.step()
+    assert not torch.equal(before["unet." + next(trainer.unet.named_parameters())[0]], parameter)
+
+
 @pytest.mark.parametrize(
     ("name", "spoil", "message"),
     [
@@ -334,3 +353,61 @@ def test_workers_give_batches_too(config: TrainingConfig):
     batches = [next(stream) for _ in range(3)]
     (again,) = (next(training_batches(config, 0, 1, 2)) for _ in range(1))
     assert torch.equal(again["targets"], batches[2]["targets"])
+
+
+def test_workers_leave_signals_to_the_trainer(config: TrainingConfig):
+    stream = training_batches(replace(config, data=replace(config.data, workers=1)), 0, 1, 0)
+    next(stream)
+    (worker,) = multiprocessing.active_children()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker.pid, number)
+    for _ in range(6):  # more than the loader had asked for before
+        next(stream)
+    assert worker.is_alive()
+    del stream
+    gc.collect()
+    worker.join(20)
+    assert worker.exitcode == 0
+
+
+def test_workers_end_when_their_trainer_is_gone(config: TrainingConfig):
+    code = (
+        "import sys, os, pathlib, multiprocessing; from dataclasses import replace\n"
+        "from tests.training.runs import make_config, training_batches\n"
+        "config = make_config(*map(pathlib.Path, sys.argv[1:4]))\n"
+        "stream = training_batches(replace(config, data=replace(config.data, workers=1)), 0, 1, 0)\n"
+        "next(stream)\n"
+        "print(multiprocessing.active_children()[0].pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    arguments = [str(path) for path in (config.data.path, config.model.folder, config.output)]
+    run = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    status = Path(f"/proc/{int(run.stdout)}/stat")
+    deadline = time.monotonic() + 30
+    while status.exists() and " Z " not in status.read_text():
+        assert time.monotonic() < deadline, "the worker lives on"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_folder_that_is_not_shared_is_one_error_before_training(tmp_path: Path, shared: bool):
+    code = (
+        "import sys, pathlib; from accelerate import Accelerator; from musetalk.training.shared_folder import *\n"
+        "check_shared(pathlib.Path(sys.argv[1]), Accelerator(), patience=0.5)"
+    )
+    folders = [tmp_path / "a", tmp_path / ("a" if shared else "b")]
+    for process in start_two(code, *([str(folder)] for folder in folders)):
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode == 0) == shared, errors
+        assert shared or "1 of 2 processes do not see what the main one writes" in errors
+    assert list(tmp_path.glob("*/.shared-*")) == []
+
+
+def test_of_several_processes_one_prints_json():
+    code = "import sys; from musetalk.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["train", "--json", "--config", str(ROOT / "configs" / "tiny.yaml"), "--set", "steps=0"]
+    first, second = start_two(code, arguments, arguments)
+    (printed, _), (nothing, errors) = first.communicate(timeout=60), second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (2, 2)
+    assert "steps is 0" in json.loads(printed)["error"]
+    assert nothing == "" and "musetalk: steps is 0" in errors

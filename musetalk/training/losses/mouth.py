@@ -20,17 +20,32 @@ def mouth_rectangle(landmarks: np.ndarray, *, size: int = 256, padding: float = 
     Returns int64 [..., 4] x0 y0 x1 y1 within the crop, ends excluded. Raises InputError when a mouth lies wholly
     outside the crop.
     """
-    lips = landmarks[..., _LIPS, :].astype(np.float64)
-    (x0, low), (x1, high) = (np.moveaxis(edge, -1, 0) for edge in (lips.min(axis=-2), lips.max(axis=-2)))
-    x0, x1 = x0 - padding, x1 + padding
-    middle, reach = (low + high) / 2, (x1 - x0) / 4
-    rectangles = np.stack((x0, middle - reach, x1, middle + reach), axis=-1)
-    rectangles = np.rint(rectangles.clip(0, size)).astype(np.int64)
+    rectangles = np.rint(_around_lips(landmarks, padding).clip(0, size)).astype(np.int64)
     empty = (rectangles[..., 2:] <= rectangles[..., :2]).any(axis=-1)
     if empty.any():
         which = np.flatnonzero(empty)[:5].tolist()
         raise InputError(f"the mouth lies outside the {size} x {size} face crop in frames {which}; leave these out")
     return rectangles
+
+
+def mouth_within(landmarks: np.ndarray, *, size: int = 256, padding: float = 10.0) -> np.ndarray:
+    """The part of the mouth's rectangle that lies within the crop, 0 to 1: float64 [...], arguments as above."""
+    whole = _around_lips(landmarks, padding)
+    shown = whole.clip(0, size)
+    return _area(shown) / _area(whole)
+
+
+def _around_lips(landmarks: np.ndarray, padding: float) -> np.ndarray:
+    """float64 [..., 4] x0 y0 x1 y1, wherever that is."""
+    lips = landmarks[..., _LIPS, :].astype(np.float64)
+    (x0, low), (x1, high) = (np.moveaxis(edge, -1, 0) for edge in (lips.min(axis=-2), lips.max(axis=-2)))
+    x0, x1 = x0 - padding, x1 + padding
+    middle, reach = (low + high) / 2, (x1 - x0) / 4
+    return np.stack((x0, middle - reach, x1, middle + reach), axis=-1)
+
+
+def _area(rectangles: np.ndarray) -> np.ndarray:
+    return (rectangles[..., 2] - rectangles[..., 0]) * (rectangles[..., 3] - rectangles[..., 1])
 
 
 def crop_mouths(images: Tensor, rectangles: Tensor, size: int = 256) -> Tensor:
