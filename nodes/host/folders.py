@@ -18,6 +18,17 @@ _AVATARS = "musetalk/avatars"
 _SEPARATOR = " ["
 
 
+def file_names(key: str) -> list[str]:
+    """Names of the files in the model folders of a kind; none where a folder is gone.
+
+    ComfyUI's cache does not expect one to be removed while it runs, and an error in a schema hides the whole node.
+    """
+    try:
+        return folder_paths.get_filename_list(key)
+    except OSError:
+        return []
+
+
 def register() -> None:
     """Make ``models/musetalk`` known, beside what extra_model_paths.yaml names under ``musetalk``."""
     paths, suffixes = folder_paths.folder_names_and_paths.get(KEY, ([], set()))
@@ -32,7 +43,7 @@ def download_folder() -> Path:
 
 def model_files() -> list[str]:
     """Names of the weight files in the registered folders, as `model_path` takes them."""
-    return [name for name in folder_paths.get_filename_list(KEY) if not Path(name).name.startswith(".")]
+    return [name for name in file_names(KEY) if not Path(name).name.startswith(".")]
 
 
 def model_path(name: str) -> Path:
@@ -52,7 +63,7 @@ def core_files(key: str) -> list[Path]:
     """Files of one of ComfyUI's own model folders; none where this release has no such folder."""
     if key not in folder_paths.folder_names_and_paths:
         return []
-    return [Path(folder_paths.get_full_path_or_raise(key, name)) for name in folder_paths.get_filename_list(key)]
+    return [Path(folder_paths.get_full_path_or_raise(key, name)) for name in file_names(key)]
 
 
 def scratch_file(suffix: str) -> Path:

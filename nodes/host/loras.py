@@ -35,7 +35,7 @@ def lora_path(name: str) -> Path:
 def _find(wanted: str | None = None) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in _FOLDERS:
-        for name in folder_paths.get_filename_list(folder):
+        for name in folders.file_names(folder):
             if name not in found and name.lower().endswith(SUFFIX) and wanted in (None, name):
                 path = folder_paths.get_full_path(folder, name)
                 if path is not None and _is_ours(Path(path)):

@@ -193,8 +193,8 @@ def test_a_late_sound_is_measured_and_drawn(
     result = server.run(graph.prompt)
     report, offset, correlation = texts(result)
     assert expected.sync is not None and expected.sync.offset_frames is not None
-    assert offset == pytest.approx(LATE, abs=0.7) and offset == pytest.approx(expected.sync.offset_frames, abs=1e-6)
-    assert correlation == pytest.approx(expected.sync.correlation, abs=1e-6)
+    assert offset == pytest.approx(LATE, abs=0.7) and offset == pytest.approx(expected.sync.offset_frames, abs=0.02)
+    assert correlation == pytest.approx(expected.sync.correlation, abs=0.01)
     assert f"Frames with a mouth: {SPOKEN} of {SPOKEN} (" in report
     assert f"Sound against lips: {offset:.1f} frames late (+" in report
     assert "SyncNet: not measured (syncnet is none; choose auto or a file" in report
