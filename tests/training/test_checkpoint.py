@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -29,9 +28,8 @@ from musetalk.models.checkpoints import examine
 from musetalk.training.checkpoint import Checkpoints, read_facts
 from musetalk.training.config import LossConfig, TrainingConfig, ValidationConfig, read_config
 from musetalk.training.export import export_models
-from musetalk.training.random_state import random_state, set_random_state
 from musetalk.training.run import TrainingReport, train
-from musetalk.training.state_file import load_state, save_state
+from musetalk.training.state_file import save_state
 from musetalk.training.trainer import AVERAGE, UNET
 
 from .runs import make_batches, make_config, make_trainer, weights_of, write_dataset
@@ -366,32 +364,6 @@ def test_damaged_facts_are_named(tmp_path: Path, text: str):
     (tmp_path / "checkpoint.json").write_text(text)
     with pytest.raises(ModelFileError, match=r"checkpoint\.json: cannot be used"):
         read_facts(tmp_path)
-
-
-def test_state_comes_back_exactly(tmp_path: Path):
-    shared = torch.arange(4.0)
-    state = {"a": [shared, {"b.c/d": shared[1:]}], "n": 0.1 + 0.2, "t": (1, None, True, "x"), "e": {}, "l": []}
-    save_state(state, tmp_path / "s.safetensors")
-    found = load_state(tmp_path / "s.safetensors")
-    assert torch.equal(found["a"][0], shared)
-    assert torch.equal(found["a"][1]["b.c/d"], shared[1:])
-    assert (found["n"], found["t"], found["e"], found["l"]) == (0.1 + 0.2, [1, None, True, "x"], {}, [])
-    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "s.safetensors").read_bytes()[:-3])
-    with pytest.raises(ModelFileError, match="damaged"):
-        load_state(tmp_path / "cut.safetensors")
-
-
-def test_every_generator_is_put_back(tmp_path: Path):
-    save_state(random_state(), tmp_path / "r.safetensors")
-
-    def draw() -> list[float]:
-        legacy = [float(np.random.rand()), float(np.random.randn())]  # noqa: NPY002
-        return [random.random(), random.gauss(0, 1), *legacy, torch.rand(1).item()]
-
-    first = draw()
-    assert draw() != first
-    set_random_state(load_state(tmp_path / "r.safetensors"))
-    assert draw() == first
 
 
 def test_config_is_in_the_checkpoint(uninterrupted: TrainingReport):
