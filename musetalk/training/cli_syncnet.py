@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any
 
-from ..extras import require
-from .cli_train import RANKS
-
-_STOPPED = 130
-_EPILOG = (
-    "Exit codes: 0 done, 2 bad data or configuration, 3 weights missing or unusable, 6 output cannot be written, "
-    "130 stopped by a signal after a checkpoint. On several GPUs: accelerate launch -m musetalk train-syncnet "
-    "--config FILE."
-)
+from .cli_train import add_training_command, exit_code, is_main_process
 
 
 def add_train_syncnet(subparsers: Any) -> None:
     """Add the command to the parsers of `musetalk.cli`."""
     text = "Train SyncNet, which the sync loss and the evaluation need, on a training set made by train-data."
-    command: argparse.ArgumentParser = subparsers.add_parser(
-        "train-syncnet", help=text, description=text, epilog=_EPILOG
-    )
-    command.add_argument("--json", action="store_true", help="print one JSON object to stdout")
-    command.add_argument("--quiet", action="store_true", help="no progress bar")
-    command.set_defaults(run=train_syncnet)
-    command.add_argument("--config", type=Path, required=True, help="YAML file, such as configs/syncnet.yaml")
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a value of the file, such as data.batch_size=16; may be given several times",
-    )
-    command.add_argument(
-        "--resume",
-        default="auto",
-        metavar="WHERE",
-        help="auto: the newest checkpoint of the output, if any (default); none: start anew; or a checkpoint's folder",
+    add_training_command(
+        subparsers, "train-syncnet", train_syncnet, text, config="configs/syncnet.yaml", change="data.batch_size=16"
     )
 
 
@@ -48,20 +21,13 @@ def train_syncnet(args: argparse.Namespace) -> tuple[dict[str, Any], int]:
     from .syncnet_config import read_syncnet_config
     from .syncnet_run import train_syncnet as run
 
-    main = require("accelerate.utils", "train").get_int_from_env(RANKS, 0) == 0
-    args.json = args.json and main  # of several processes one speaks, of an error too
+    main = is_main_process(args)
     config = read_syncnet_config(args.config, args.set)
     report = run(config, resume=args.resume, quiet=args.quiet)
-    if main and report.stopped:
-        print(
-            f"musetalk: stopped after step {report.steps} of {config.steps}; the same command goes on from "
-            f"{report.checkpoint}",
-            file=sys.stderr,
-        )
-    elif main and not args.json:
+    if main and not report.stopped and not args.json:
         told = f", {report.validation['accuracy']:.1%} of validation pairs right" if report.validation else ""
         print(
             f"trained {report.steps} steps: loss {report.losses['loss']:.4f}{told}; use it with "
             f"--set losses.syncnet={report.weights}"
         )
-    return report.to_dict(), _STOPPED if report.stopped else 0
+    return report.to_dict(), exit_code(report, config.steps, main)

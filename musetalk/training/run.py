@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,14 +20,12 @@ from .config import TrainingConfig
 from .export import export_models
 from .generator import Batch
 from .networks import FoundNetworks, build_networks, build_objective, find_networks
+from .running import anyone, check_resumption, go_on_from, save_checkpoint
 from .shared_folder import check_shared
-from .state_file import complete_or_absent
 from .stopping import StopRequest
 from .trainer import UNET, Trainer
 from .training_log import TrainingLog
 from .validation import validate
-
-logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 EXPORT = "export"
@@ -79,7 +76,7 @@ def train(
     if start is not None:
         facts = read_facts(start)
         steps = facts["step"]
-        _check_resumption(config, facts, start)
+        check_resumption(config.to_dict(), facts, start, _FREE_TO_CHANGE)
     found = find_networks(config, None if start is None else start / UNET)
     held_out = validation_batches(config)
     batches = training_batches(
@@ -92,10 +89,7 @@ def train(
     trainer = Trainer(config, accelerator, models, objective, batches)
     if start is not None:
         trainer.load(start)
-        accelerator.wait_for_everyone()  # all have read what may be renamed now
-        if accelerator.is_main_process:
-            checkpoints.go_on_from(start)
-            logger.info("going on from %s", start)
+        go_on_from(start, checkpoints, accelerator)
     run = _Run(config, trainer, replace(models, unet=trainer.unet), held_out, checkpoints, found)
     return run(start, quiet=quiet, on_step=on_step)
 
@@ -123,26 +117,6 @@ def make_accelerator(config: TrainingConfig) -> Any:
             "multi-GPU (DDP)"
         )
     return accelerator
-
-
-def _check_resumption(config: TrainingConfig, facts: dict[str, Any], start: Path) -> None:
-    if facts["step"] >= config.steps:
-        raise InputError(f"{start} has done {facts['step']} steps already; give steps more than that to go on")
-    before, now = _flat(facts["config"]), _flat(config.to_dict())
-    changed = [name for name in now if name not in _FREE_TO_CHANGE and before.get(name) != now[name]]
-    if changed:
-        logger.warning(
-            "going on from %s with other settings, so not exactly as it would have: %s",
-            start,
-            ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed),
-        )
-
-
-def _flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{where}{name}.") if isinstance(value, dict) else {f"{where}{name}": value}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
 
 
 class _Run:
@@ -184,7 +158,7 @@ class _Run:
                 progress("train", step, config.steps)
                 if on_step is not None:
                     on_step(step, values)
-                stopped = self._anyone(request.wanted is not None)
+                stopped = anyone(self.accelerator, request.wanted is not None)
                 if log is not None:
                     with _writing(config.output):
                         log.losses(step, values)
@@ -197,16 +171,11 @@ class _Run:
                     if log is not None:
                         with _writing(config.output):
                             log.flush()
-                    checkpoint = self._save(step)
+                    checkpoint = save_checkpoint(trainer, self.checkpoints, step)
         assert checkpoint is not None, "the loop ends after a checkpoint"
         finished = trainer.steps == config.steps
         export = self._export() if finished else None
         return TrainingReport(trainer.steps, start, not finished, values, checkpoint, export)
-
-    def _anyone(self, stop: bool) -> bool:
-        """Whether any process was asked to stop: all have to leave the loop at the same step."""
-        asked = self.accelerator.reduce(torch.tensor(float(stop), device=self.accelerator.device), reduction="sum")
-        return bool(asked > 0)
 
     def _validate(self, step: int, log: TrainingLog | None) -> None:
         # Every process, on the same batches: a sharded UNet needs all of them to draw.
@@ -216,21 +185,6 @@ class _Run:
             with _writing(self.config.output):
                 log.curves(step, result.losses, "validation")
                 log.picture(step, result.collage)
-
-    def _save(self, step: int) -> Path:
-        """Write a checkpoint; every process takes part, the main one makes it visible."""
-        main = self.accelerator.is_main_process
-        part = self.checkpoints.part_of(step)
-        if main:
-            self.checkpoints.begin(step)
-        self.accelerator.wait_for_everyone()
-        with complete_or_absent(part):
-            self.trainer.save(part)
-        self.accelerator.wait_for_everyone()
-        if main:
-            self.checkpoints.finish(step, self.trainer.facts())
-        self.accelerator.wait_for_everyone()
-        return self.checkpoints.path_of(step)
 
     def _export(self) -> Path:
         """The averaged weights as a models folder."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,16 +16,14 @@ from ..models.syncnet import PUBLISHED, SyncNet, SyncNetConfig, load_syncnet
 from ..terminal import TerminalProgress
 from .checkpoint import Checkpoints, read_facts
 from .config import DataConfig, TrainingConfig
-from .run import CHECKPOINTS, _flat, make_accelerator
+from .run import CHECKPOINTS, make_accelerator
+from .running import anyone, check_resumption, go_on_from, save_checkpoint
 from .shared_folder import check_shared
-from .state_file import complete_or_absent
 from .stopping import StopRequest
 from .syncnet_config import SyncNetTrainingConfig
 from .syncnet_data import check_validation, training_pairs, validation_pairs
 from .syncnet_trainer import WEIGHTS, SyncNetTrainer
 from .training_log import TrainingLog
-
-logger = logging.getLogger(__name__)
 
 # What may change between a run and its resumption without changing what the next step computes.
 _FREE_TO_CHANGE = {
@@ -86,7 +83,11 @@ def train_syncnet(
     check_shared(config.output, accelerator)
     checkpoints = Checkpoints(config.output / CHECKPOINTS, config.keep)
     start = checkpoints.choose(resume)
-    steps = 0 if start is None else _steps_done(config, start)
+    steps = 0
+    if start is not None:
+        facts = read_facts(start)
+        steps = facts["step"]
+        check_resumption(config.to_dict(), facts, start, _FREE_TO_CHANGE)
     weights = config.weights if start is None else start / WEIGHTS
     if weights is not None and not weights.is_file():
         raise InputError(f"weights: {weights}: no such file; leave weights out to start from scratch")
@@ -98,27 +99,8 @@ def train_syncnet(
     trainer = SyncNetTrainer(config, accelerator, network, batches)
     if start is not None:
         trainer.load(start)
-        accelerator.wait_for_everyone()  # all have read what may be renamed now
-        if accelerator.is_main_process:
-            checkpoints.go_on_from(start)
-            logger.info("going on from %s", start)
+        go_on_from(start, checkpoints, accelerator)
     return _run(config, trainer, checkpoints, start, quiet=quiet, on_step=on_step)
-
-
-def _steps_done(config: SyncNetTrainingConfig, start: Path) -> int:
-    facts = read_facts(start)
-    steps = int(facts["step"])
-    if steps >= config.steps:
-        raise InputError(f"{start} has done {steps} steps already; give steps more than that to go on")
-    before, now = _flat(facts["config"]), _flat(config.to_dict())
-    changed = [name for name in now if name not in _FREE_TO_CHANGE and before.get(name) != now[name]]
-    if changed:
-        logger.warning(
-            "going on from %s with other settings, so not exactly as it would have: %s",
-            start,
-            ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed),
-        )
-    return steps
 
 
 def _run(
@@ -148,7 +130,7 @@ def _run(
             progress("train", step, config.steps)
             if on_step is not None:
                 on_step(step, values)
-            stopped = _anyone(trainer.accelerator, request.wanted is not None)
+            stopped = anyone(trainer.accelerator, request.wanted is not None)
             ends = step == config.steps
             if log is not None:
                 log.losses(step, values)
@@ -161,28 +143,7 @@ def _run(
             if stopped or ends or step % config.checkpoint_every == 0:
                 if log is not None:
                     log.flush()
-                checkpoint = _save(trainer, checkpoints, step)
+                checkpoint = save_checkpoint(trainer, checkpoints, step)
     assert checkpoint is not None, "the loop ends after a checkpoint"
     finished = trainer.steps == config.steps
     return SyncNetReport(trainer.steps, start, not finished, values, validation, checkpoint, checkpoint / WEIGHTS)
-
-
-def _anyone(accelerator: Any, stop: bool) -> bool:
-    """Whether any process was asked to stop: all have to leave the loop at the same step."""
-    asked = accelerator.reduce(torch.tensor(float(stop), device=accelerator.device), reduction="sum")
-    return bool(asked > 0)
-
-
-def _save(trainer: SyncNetTrainer, checkpoints: Checkpoints, step: int) -> Path:
-    """Write a checkpoint; every process takes part, the main one makes it visible."""
-    accelerator = trainer.accelerator
-    if accelerator.is_main_process:
-        checkpoints.begin(step)
-    accelerator.wait_for_everyone()
-    with complete_or_absent(checkpoints.part_of(step)):
-        trainer.save(checkpoints.part_of(step))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        checkpoints.finish(step, trainer.facts())
-    accelerator.wait_for_everyone()
-    return checkpoints.path_of(step)
