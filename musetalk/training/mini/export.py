@@ -1,0 +1,87 @@
+"""musetalk-mini as a models folder in the official layout, float16."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...latents import SCALING_FACTOR
+from ...models.audio_encoder import WhisperConfig, WhisperEncoder
+from ...models.unet import UNetConfig
+from ...models.vae import AutoencoderKL, VAEConfig
+from ..export import UNET_FOLDER, save_unet, unet_json
+from ..state_file import complete_or_absent
+
+_WHISPER_PREFIX = "model.encoder."
+
+
+def export_mini(
+    out: Path, unet: Mapping[str, Tensor], unet_config: UNetConfig, vae: AutoencoderKL, audio: WhisperEncoder
+) -> None:
+    """Write the folder; an older one is replaced as a whole. Raises OutputError, and then the older one is there."""
+    part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
+    with complete_or_absent(part):
+        for left in (part, old):
+            if left.exists():
+                shutil.rmtree(left)
+        for name in (UNET_FOLDER, "sd-vae", "whisper"):
+            (part / name).mkdir(parents=True)
+        save_unet(_half(unet), unet_config, part / UNET_FOLDER / "unet.safetensors")
+        _write_json(part / UNET_FOLDER / "musetalk.json", unet_json(unet_config))
+        save_file(_half(vae.state_dict()), part / "sd-vae" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+        _write_json(part / "sd-vae" / "config.json", vae_json(vae.config))
+        states = {_WHISPER_PREFIX + name: value for name, value in _half(audio.state_dict()).items()}
+        save_file(states, part / "whisper" / "model.safetensors", {"format": "pt"})
+        _write_json(part / "whisper" / "config.json", whisper_json(audio.config))
+        if out.exists():
+            out.rename(old)
+        part.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def vae_json(config: VAEConfig) -> dict[str, Any]:
+    """The sizes as diffusers' ``config.json`` gives them."""
+    levels = len(config.block_out_channels)
+    return {
+        "_class_name": "AutoencoderKL",
+        "act_fn": "silu",
+        "block_out_channels": list(config.block_out_channels),
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "in_channels": config.in_channels,
+        "latent_channels": config.latent_channels,
+        "layers_per_block": config.layers_per_block,
+        "norm_num_groups": config.norm_num_groups,
+        "out_channels": config.out_channels,
+        "sample_size": 256,
+        "scaling_factor": SCALING_FACTOR,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+    }
+
+
+def whisper_json(config: WhisperConfig) -> dict[str, Any]:
+    """The sizes as transformers' ``config.json`` gives them."""
+    return {
+        "architectures": ["WhisperModel"],
+        "model_type": "whisper",
+        "d_model": config.channels,
+        "encoder_layers": config.layers,
+        "encoder_attention_heads": config.heads,
+        "encoder_ffn_dim": config.ffn_channels,
+        "max_source_positions": config.positions,
+        "num_mel_bins": config.mel_bins,
+    }
+
+
+def _half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().to(torch.float16).contiguous() for name, value in weights.items()}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,47 @@
+"""Single pictures of faces, for the autoencoder to learn from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..synthetic.people import People, gather_people
+from ..synthetic.still import Still
+from ..synthetic.take import Take
+from ..synthetic.visemes import random_pose
+from ..synthetic.warp import render
+from .config import FacesConfig
+
+_PEOPLE, _HELD_OUT = 2, 3
+_HELD_OUT_PERSONS = 48
+_LONGEST = 30.0
+_AS_FOUND = 0.08
+
+
+def training_people(config: FacesConfig, seed: int) -> People:
+    """The faces that a training sees."""
+    return gather_people(np.random.default_rng((seed, _PEOPLE)), varied=config.varied, drawn=config.drawn)
+
+
+def held_out_people(seed: int) -> People:
+    """Faces that no training sees, besides the photographs."""
+    rng = np.random.default_rng((seed, _HELD_OUT))
+    return gather_people(rng, varied=_HELD_OUT_PERSONS, drawn=_HELD_OUT_PERSONS, crops=4)
+
+
+def draw_picture(still: Still, rng: np.random.Generator) -> np.ndarray:
+    """A still in some pose, or as it was found, filmed somehow; uint8 RGB ``[256, 256, 3]``."""
+    image = still.picture if rng.random() < _AS_FOUND else render(still, random_pose(rng)).image
+    return Take.random(rng).apply(image, float(rng.uniform(0, _LONGEST)))
+
+
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """uint8 RGB ``[B, 256, 256, 3]`` to float32 ``[B, 3, 256, 256]`` in [-1, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pictures(tensor: Tensor) -> np.ndarray:
+    """The way back: float ``[B, 3, 256, 256]`` to uint8 RGB ``[B, 256, 256, 3]``."""
+    levels = ((tensor.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).cpu().numpy()
