@@ -30,7 +30,7 @@ def as_upstream(models: Models) -> Models:
 
 @torch.no_grad()
 def predict(models: Models, latents: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-    return models.unet(latents, windows + positional_encoding())
+    return models.unet(latents, windows + positional_encoding(windows.shape[-1]))
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import included
 from .errors import InputError
 from .profile import Profile
 from .terminal import TerminalProgress
@@ -131,6 +132,12 @@ def faces(args: argparse.Namespace) -> Result:
 def download(args: argparse.Namespace) -> Result:
     from .models.download import download as fetch
 
+    if args.models == included.FOLDER:
+        raise InputError(
+            f"{included.TITLE} is included, there is nothing to fetch; give --models a folder for the published "
+            f"models (write ./{included.NAME} for one of that name)"
+        )
+
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
@@ -156,7 +163,7 @@ def inspect(args: argparse.Namespace) -> Result:
         if not args.json:
             print("\n".join(f"{name}: {value}" for name, value in facts.items()))
         return facts, 0
-    if not args.path.is_dir():
+    if not args.path.is_dir() and args.path != included.FOLDER:
         raise InputError(f"{args.path} is neither a models folder nor an avatar folder")
     files = inspect_models(args.path)
     if not args.json:
@@ -172,7 +179,14 @@ def load_models(args: argparse.Namespace) -> Models:
     from .models.lora import parse_lora, with_loras
 
     loras = [parse_lora(text) for text in args.lora]
-    return with_loras(load(args.models, version=args.version, device=args.device, dtype=args.dtype), loras)
+    folder = args.models or included.default_folder(args.version)
+    if args.models is None and folder == included.FOLDER and not args.quiet:
+        print(
+            f"musetalk: no folder {included.DEFAULT_FOLDER} here, so this is {included.TITLE}, a small demonstration "
+            f"model; `musetalk download` fetches the real ones",
+            file=sys.stderr,
+        )
+    return with_loras(load(folder, version=args.version, device=args.device, dtype=args.dtype), loras)
 
 
 def profile_of(args: argparse.Namespace, models: Models) -> Profile:
@@ -203,7 +217,8 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.boxes is not None:
         landmarks: LandmarkSource | None = load_face_file(args.boxes)
     elif args.landmarks is not None:
-        landmarks = open_landmarks(args.landmarks, args.models, args.device, gate=None if args.parity else False)
+        models = args.models or included.DEFAULT_FOLDER
+        landmarks = open_landmarks(args.landmarks, models, args.device, gate=None if args.parity else False)
     else:
         landmarks = None
     return {"landmarks": landmarks, "occluder": args.occluder}

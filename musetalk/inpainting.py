@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from .models import Models
 
 TOKENS = 50
-CHANNELS = 384
+_LISTENERS = {384: "the published MuseTalk models", 128: "musetalk-mini"}
 
 
-@lru_cache(maxsize=1)
-def positional_encoding() -> torch.Tensor:
-    """The sinusoidal table added to the audio tokens, float32 ``[50, 384]``: sines in even, cosines in odd columns."""
+@lru_cache
+def positional_encoding(channels: int) -> torch.Tensor:
+    """The sinusoidal table added to audio tokens, float32 ``[50, channels]``: sines in even, cosines in odd columns.
+
+    channels: the width of the audio encoder, which is also the UNet's ``cross_attention_dim``; 384 as published.
+    """
     position = torch.arange(TOKENS, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, CHANNELS, 2).float() * (-math.log(10000.0) / CHANNELS))
-    table = torch.zeros(TOKENS, CHANNELS)
+    rate = torch.exp(torch.arange(0, channels, 2).float() * (-math.log(10000.0) / channels))
+    table = torch.zeros(TOKENS, channels)
     table[:, 0::2] = torch.sin(position * rate)
     table[:, 1::2] = torch.cos(position * rate)
     return table
@@ -36,10 +39,12 @@ def positional_encoding() -> torch.Tensor:
 def predict_latents(models: Models, latents: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     """One batch through the UNet.
 
-    latents: float32 ``[n, 8, 32, 32]``. windows: float32 ``[n, 50, 384]`` before positional encoding. Returns the
-    predicted scaled latents ``[n, 4, 32, 32]`` on the models' device, in their dtype.
+    latents: float32 ``[n, 8, 32, 32]``. windows: float32 ``[n, 50, C]`` before positional encoding, C the width of the
+    models' audio encoder. Returns the predicted scaled latents ``[n, 4, 32, 32]`` on the models' device, in their
+    dtype.
     """
-    tokens = windows.to(models.device, models.dtype) + positional_encoding().to(models.device, models.dtype)
+    positions = positional_encoding(windows.shape[-1]).to(models.device, models.dtype)
+    tokens = windows.to(models.device, models.dtype) + positions
     inputs = latents.to(models.device, models.dtype, memory_format=torch.channels_last)
     return run_in_halves(models.unet, inputs, tokens)
 
@@ -55,12 +60,13 @@ def inpaint(
 ) -> torch.Tensor:
     """Predict the latents of every output frame.
 
-    features: float32 ``[N, 50, 384]`` from :func:`audio_features`. Returns float32 ``[N, 4, 32, 32]`` on the CPU, as
-    the UNet gives them (scaled by 0.18215). Output frame i uses source frame ``source_index(i)``; where that frame has
-    no face the row is zeros and the paste leaves the frame untouched. progress(done, total) is called after each
-    batch; an exception it raises stops the work. Raises InputError for features of another shape.
+    features: float32 ``[N, 50, C]`` from :func:`audio_features` of the same models. Returns float32 ``[N, 4, 32, 32]``
+    on the CPU, as the UNet gives them (scaled by 0.18215). Output frame i uses source frame ``source_index(i)``; where
+    that frame has no face the row is zeros and the paste leaves the frame untouched. progress(done, total) is called
+    after each batch; an exception it raises stops the work. Raises InputError for features of another shape, and for
+    those of other models where the width tells.
     """
-    check_features(features)
+    check_features(models, features)
     check_loop(loop)
     sources = source_indices(0, len(features), len(avatar.frames), loop)
     with_face = [i for i, source in enumerate(sources) if avatar.track.valid[source]]
@@ -74,7 +80,18 @@ def inpaint(
     return predicted
 
 
-def check_features(features: torch.Tensor) -> None:
-    """Refuse anything but ``[N, 50, 384]`` audio features."""
-    if features.ndim != 3 or features.shape[1:] != (TOKENS, CHANNELS):
-        raise InputError(f"audio features have shape {list(features.shape)}; expected [N, {TOKENS}, {CHANNELS}]")
+def check_features(models: Models, features: torch.Tensor) -> None:
+    """Refuse anything but ``[N, 50, C]`` audio features of the width C that the models' UNet listens to."""
+    channels = models.unet.config.cross_attention_dim
+    if features.ndim != 3 or features.shape[1] != TOKENS:
+        raise InputError(f"audio features have shape {list(features.shape)}; expected [N, {TOKENS}, {channels}]")
+    if features.shape[2] != channels:
+        raise InputError(
+            f"audio features have {features.shape[2]} channels, as {listeners(features.shape[2])} make them, but these "
+            f"models take {channels}, as {listeners(channels)} do; make the features with the models that draw"
+        )
+
+
+def listeners(channels: int) -> str:
+    """In words, whose audio features have that many channels."""
+    return _LISTENERS.get(channels, "models of another size")

@@ -21,7 +21,7 @@ _CHUNK = 256
 
 @dataclass(frozen=True)
 class Windows:
-    """What a MUSETALK_AUDIO socket carries: features, float32 ``[N, 50, 384]``, one window per frame at ``fps``."""
+    """What a MUSETALK_AUDIO socket carries: features, float32 ``[N, 50, C]``, one window per frame at ``fps``."""
 
     features: torch.Tensor
     fps: Fraction

@@ -90,7 +90,7 @@ def make_sheet(
 ) -> tuple[np.ndarray, FaceTrack]:
     """Draw the sheet: a row per shift and value, in it for every mode the moments side by side.
 
-    sources: footage frames of the moments. windows: float32 ``[n, 50, 384]``, theirs. tile: side of a picture in
+    sources: footage frames of the moments. windows: float32 ``[n, 50, C]``, theirs. tile: side of a picture in
     pixels. finder: what finds the face, the built-in mesh by default. Returns uint8 RGB ``[H, W, 3]`` and the face in
     the moments. Raises NoFaceError when none shows one.
     """

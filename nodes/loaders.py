@@ -22,10 +22,10 @@ class LoadModels(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         files = folders.model_files()
 
-        def choice(name: str, kind: str, what: str, *more: str) -> Any:
+        def choice(name: str, kind: str, what: str, first: tuple[str, ...] = (), last: tuple[str, ...] = ()) -> Any:
             return io.Combo.Input(
                 name,
-                options=[AUTO, *more, *finding.plausible(files, kind)],
+                options=[AUTO, *first, *finding.plausible(files, kind), *last],
                 default=AUTO,
                 tooltip=f"{what} Files of models/musetalk and the folders of extra_model_paths.yaml under musetalk; "
                 "auto finds the right one, also where other packs put it.",
@@ -38,11 +38,20 @@ class LoadModels(io.ComfyNode):
             description="Loads the MuseTalk UNet, its VAE, the Whisper encoder and the face models.",
             search_aliases=["musetalk", "lip sync", "lipsync", "talking head", "dubbing"],
             inputs=[
-                choice("unet", "unet", "The MuseTalk UNet."),
+                choice(
+                    "unet",
+                    "unet",
+                    "The MuseTalk UNet. musetalk-mini is a small demonstration model that comes with these nodes, its "
+                    "VAE and audio encoder included: auto takes it where there is no other.",
+                    last=(finding.INCLUDED,),
+                ),
                 choice("vae", "vae", "The VAE, sd-vae-ft-mse."),
                 choice("audio_encoder", "audio_encoder", "The audio encoder, Whisper tiny."),
                 choice(
-                    "face_parser", "face_parser", "Draws the masks; none uses the built-in face mesh instead.", "none"
+                    "face_parser",
+                    "face_parser",
+                    "Draws the masks; none uses the built-in face mesh instead.",
+                    first=(finding.NONE,),
                 ),
                 io.Combo.Input(
                     "version",

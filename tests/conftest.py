@@ -45,6 +45,14 @@ def tiny_models_dir(random_models: ModuleType, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="session")
+def mini_models_dir(random_models: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights in the sizes of musetalk-mini: 128 audio channels, 8 groups, half precision, no face parser."""
+    folder = tmp_path_factory.mktemp("mini_models")
+    random_models.make_random_mini(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_models(tiny_models_dir: Path):
     from musetalk import load_models
 

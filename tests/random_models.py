@@ -31,6 +31,16 @@ from musetalk.models.vae import AutoencoderKL, VAEConfig
 TINY_UNET = UNetConfig(block_out_channels=(32, 64, 64, 64), layers_per_block=1, norm_num_groups=8)
 TINY_VAE = VAEConfig(block_out_channels=(16, 32, 32, 32), layers_per_block=1, norm_num_groups=8)
 TINY_WHISPER = WhisperConfig(ffn_channels=64)
+# The sizes of musetalk-mini, the model in the package.
+MINI_UNET = UNetConfig(
+    block_out_channels=(64, 128, 192),
+    attention=(False, False, True),
+    layers_per_block=1,
+    cross_attention_dim=128,
+    heads=4,
+)
+MINI_VAE = VAEConfig(block_out_channels=(16, 16, 32, 64), layers_per_block=1, norm_num_groups=8)
+MINI_WHISPER = WhisperConfig(channels=128, heads=4, ffn_channels=512)
 UNET_FILES = {"v15": ("musetalkV15", "unet", ".pth"), "v1": ("musetalk", "pytorch_model", ".bin")}
 OLD_ATTENTION_NAMES = (
     (".to_q.", ".query."),
@@ -112,6 +122,21 @@ def make_random_models(
             parser = {name: value.half() if value.is_floating_point() else value for name, value in parser.items()}
         path = out / "face-parse-bisent" / "79999_iter"
         _write_weights(path, parser, ".pth", weight_format, zipped=False)
+
+
+def make_random_mini(out: Path, seed: int = 0) -> None:
+    """Write a models folder as musetalk-mini lies in the package: its sizes, safetensors, half precision, no parser."""
+    _write_json(out / "musetalkV15" / "musetalk.json", unet_json(MINI_UNET))
+    _write_json(out / "sd-vae" / "config.json", vae_json(MINI_VAE))
+    _write_json(out / "whisper" / "config.json", whisper_json(MINI_WHISPER))
+    networks = {
+        "musetalkV15/unet": unet_weights(MINI_UNET, Draw("mini/unet", seed)),
+        "sd-vae/diffusion_pytorch_model": vae_weights(MINI_VAE, Draw("mini/vae", seed)),
+        "whisper/model": whisper_weights(MINI_WHISPER, Draw("mini/whisper", seed)),
+    }
+    for stem, weights in networks.items():
+        halves = {name: value.half() for name, value in weights.items()}
+        _write_weights(out / stem, halves, ".safetensors", "safetensors")
 
 
 def unet_weights(config: UNetConfig, draw: Draw) -> Weights:

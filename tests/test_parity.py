@@ -72,7 +72,7 @@ class TestRealClip:
         np.testing.assert_array_equal(inputs[0, 1], golden["vae_input_ref0"][0])
 
     def test_positional_encoding(self, golden):
-        encoded = torch.from_numpy(golden["whisper_chunks"]) + positional_encoding()
+        encoded = torch.from_numpy(golden["whisper_chunks"]) + positional_encoding(384)
         np.testing.assert_allclose(encoded, golden["pe_features"], atol=5e-6)
 
     def test_real_voice(self, golden, tiny_models, shared):

@@ -50,8 +50,9 @@ def audio_features(
     """Audio features of a waveform, one window per video frame.
 
     waveform: float32 ``[T]`` or ``[C, T]``, numpy or torch, any rate. fps: frames per second; floats such as 29.97 and
-    23.976 stand for 30000/1001 and 24000/1001. Returns float32 ``[N, 50, 384]``, before positional encoding (spec
-    section 2.1). Raises InputError for an empty or non-finite waveform.
+    23.976 stand for 30000/1001 and 24000/1001. Returns float32 ``[N, 50, C]``, before positional encoding (spec
+    section 2.1); C is the width of the audio encoder, 384 as published. Raises InputError for an empty or non-finite
+    waveform.
     """
     source = AudioSource.from_array(waveform, sample_rate)
     with closing(open_windows(models, source, exact_fps(fps), parity=parity)) as windows:

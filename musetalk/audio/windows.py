@@ -27,8 +27,8 @@ HiddenStates = Callable[[torch.Tensor], torch.Tensor]
 class AudioWindows:
     """The ``N`` audio windows of a clip, computed as they are asked for.
 
-    ``windows[a:b]`` is float32 ``[n, 50, 384]`` (token ``5 * step + layer``), before positional encoding. The sound is
-    encoded in 30 s segments, of which two are kept, so that memory does not grow with its length.
+    ``windows[a:b]`` is float32 ``[n, 50, C]`` (token ``5 * step + layer``; C is the encoder's width), before positional
+    encoding. The sound is encoded in 30 s segments, two of which are kept: memory does not grow with its length.
     """
 
     def __init__(self, waveform: Waveform, hidden_states: HiddenStates, starts: Sequence[int] | np.ndarray) -> None:
@@ -56,7 +56,7 @@ class AudioWindows:
         return self.gather([index])[0]
 
     def gather(self, indices: Sequence[int]) -> torch.Tensor:
-        """Windows of the given frames, float32 ``[n, 50, 384]``."""
+        """Windows of the given frames, float32 ``[n, 50, C]``."""
         steps = self._starts[np.asarray(indices, dtype=np.int64), None] + np.arange(WINDOW_STEPS)
         inside = (steps >= 0) & (steps < self._steps)
         segment_of_step = np.where(inside, steps // SEGMENT_STEPS, -1)

@@ -40,8 +40,8 @@ class WhisperEncoder(nn.Module):
         """Hidden states of a 30 s log-mel segment.
 
         mel: [B, 80, 3000] at 100 steps a second, in the dtype and on the device of the weights.
-        Returns [B, 1500, 5, 384] at 50 steps a second: the inputs of layers 0 to 3, then the last output
-        after the final LayerNorm.
+        Returns [B, 1500, layers + 1, channels] at 50 steps a second, [B, 1500, 5, 384] as published: the inputs of
+        all layers, then the last output after the final LayerNorm.
         Raises InputError for a segment of another shape: the position table has exactly 1500 rows.
         """
         config = self.config

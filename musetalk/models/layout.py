@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from .. import included
 from ..errors import InputError, ModelFileError
+from .audio_encoder import WhisperConfig
 from .checkpoints import Checkpoint, examine
 from .registry import FILES
 from .signatures import KINDS, TITLES, Kind
+from .unet import UNetConfig
 from .weight_file import SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -71,11 +74,47 @@ class FoundModels:
 def find_models(models_dir: Path, version: str = "auto") -> FoundModels:
     """Find and examine every file that a version needs, before anything heavy is read; see `search_models`.
 
-    Raises InputError for an unknown version and ModelFileError, once, for everything that is missing.
+    Raises InputError for an unknown version and ModelFileError, once, for everything that is missing, and for networks
+    that do not belong together.
     """
+    if models_dir == included.FOLDER:
+        return _find_included(version)
     found = search_models(models_dir, version)
     if found.missing:
         raise ModelFileError(missing_models(found, [models_dir], version))
+    check_widths(found)
+    return found
+
+
+def check_widths(found: FoundModels) -> None:
+    """Refuse a UNet beside the audio encoder of another model. Raises ModelFileError."""
+    unet, encoder = found.checkpoints["unet"], found.checkpoints["audio_encoder"]
+    assert isinstance(unet.config, UNetConfig) and isinstance(encoder.config, WhisperConfig)
+    if unet.config.cross_attention_dim != encoder.config.channels:
+        raise ModelFileError(
+            f"{unet.path} listens to {unet.config.cross_attention_dim} audio channels, but {encoder.path} gives "
+            f"{encoder.config.channels}: they are parts of different models; use the UNet and the audio encoder of one"
+        )
+
+
+def _find_included(version: str) -> FoundModels:
+    fetch = f"fetch the published weights with: {download_command(included.FOLDER, version)}"
+    if version in VERSIONS and version != included.VERSION:
+        raise InputError(
+            f"version is {version!r}, but {included.TITLE} is a {included.VERSION} model; leave it out, or {fetch}"
+        )
+    try:
+        if not included.FOLDER.is_dir():
+            raise ModelFileError(f"{included.FOLDER}: no such folder")
+        found = search_models(included.FOLDER, version, by_signature=False)
+        if found.missing:
+            raise ModelFileError(f"{included.FOLDER} lacks {', '.join(TITLES[kind] for kind in found.missing)}")
+        check_widths(found)
+    except ModelFileError as error:
+        raise ModelFileError(
+            f"{included.TITLE}, the small model that comes with this package, is damaged here: {error}; install the "
+            f"package again, or {fetch}"
+        ) from error
     return found
 
 
@@ -90,8 +129,9 @@ def search_models(models_dir: Path, version: str = "auto", *, by_signature: bool
     if version not in ("auto", *VERSIONS):
         raise InputError(f"version is {version!r}; use 'auto', {', '.join(map(repr, VERSIONS))}")
     if not models_dir.is_dir():
+        small = f"{included.NAME} for the small one that is included, " if included.serves(version) else ""
         raise ModelFileError(
-            f"{models_dir}: no such folder; give the folder of the models, or fill one with: "
+            f"{models_dir}: no such folder; give the folder of the models, {small}or fill one with: "
             f"{download_command(models_dir, version)}"
         )
     scan = _Scan(models_dir, by_signature)
@@ -140,8 +180,9 @@ def version_of(checkpoint: Checkpoint, models_dir: Path) -> Version | None:
 
 
 def download_command(models_dir: Path, version: str) -> str:
-    """What to type to fetch a version's files into the folder."""
-    return f"python -m musetalk download --models {models_dir}" + ("" if version == "auto" else f" --version {version}")
+    """What to type to fetch a version's files into the folder; into the usual one rather than the included model's."""
+    folder = included.DEFAULT_FOLDER if models_dir == included.FOLDER else models_dir
+    return f"python -m musetalk download --models {folder}" + ("" if version == "auto" else f" --version {version}")
 
 
 class _Scan:
@@ -217,5 +258,7 @@ def missing_models(found: FoundModels, folders: Sequence[Path], version: str) ->
     if found.problems:
         lines.append("looked at, but not usable:")
         lines += [f"  {problem}" for problem in found.problems.values()]
+    if included.serves(version):
+        lines.append(f"to try without them: --models {included.NAME}, the small demonstration model that is included")
     lines.append(f"to fetch them: {download_command(folders[0], version)}")
     return "\n".join(lines)

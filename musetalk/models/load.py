@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from ..included import models_folder
 from .audio_encoder import WhisperEncoder
 from .checkpoints import Checkpoint
 from .face_parser import BiSeNet
@@ -62,7 +63,8 @@ def load_models(
 
     models_dir: a folder in either official layout (spec section 1.1), or holding files of the right
         architecture under any name, up to two folders deep. Safetensors and torch files are read; nothing in
-        them is run.
+        them is run. The text ``"mini"`` is musetalk-mini, the small demonstration model inside the package
+        (v1.5, no face parser); a folder of that name is ``"./mini"`` or ``Path("mini")``.
     version: ``"v15"``, ``"v1"`` or ``"auto"``. The UNets of both versions have the same tensors, so no look
         at the weights can tell them apart: ``auto`` believes the safetensors metadata ``musetalk_version``,
         else the names of the file and its folders, and takes v1.5 when both are there. A file that says
@@ -72,11 +74,11 @@ def load_models(
 
     Every file is found and checked before the first weight is read.
     Raises InputError for an unknown version, device or dtype, and ModelFileError for missing, damaged or
-    foreign files; all missing ones are listed at once.
+    foreign files and for parts of different models; all missing ones are listed at once.
     """
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
-    found = find_models(Path(models_dir), version)
+    found = find_models(models_folder(models_dir), version)
     if precision == torch.float16 and place.type == "cpu":
         logger.warning("fp16 on the CPU is slower than fp32; use dtype='bf16' for speed or 'fp32' for accuracy")
 

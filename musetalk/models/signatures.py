@@ -29,6 +29,11 @@ EXPECTED: dict[Kind, str] = {
     "s3fd": "conv1_1.weight [64, 3, 3, 3] and fc6.weight [1024, 512, 3, 3]",
 }
 
+_MEL_BINS = 80
+# What other diffusion UNets take as context, and the widths of the larger Whispers, whose layers are too many.
+_FAMILIES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
+_LARGER_WHISPERS = (512, 768, 1024, 1280)
+
 SINGLE_FILE_VAE_PREFIX = "first_stage_model."
 _WHISPER_PREFIXES = ("model.encoder.", "encoder.", "")
 
@@ -68,9 +73,9 @@ def _unet(shapes: Shapes) -> Signature | None:
     contexts = (shape for name, shape in shapes.items() if name.endswith("attn2.to_k.weight") and len(shape) == 2)
     context = next(contexts, (0, 0))
     evidence = f"conv_in.weight {list(first)}, attn2.to_k.weight {list(context)}"
-    if first[1] == 8 and context[1] == 384:
+    if first[1] == 8 and context[1] not in (0, *_FAMILIES):
         return Signature("unet", TITLES["unet"], evidence=evidence)
-    family = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}.get(context[1], "diffusion")
+    family = _FAMILIES.get(context[1], "diffusion")
     title = f"an ordinary {family} UNet ({first[1]} input channels, context {context[1]})"
     return Signature(None, title, evidence=evidence)
 
@@ -110,8 +115,8 @@ def _whisper(shapes: Shapes) -> Signature | None:
             continue
         positions = shapes.get(f"{prefix}{positions_name}", ())
         evidence = f"{prefix}conv1.weight {list(first)}, {prefix}{positions_name} {list(positions)}"
-        if first != (384, 80, 3):
-            title = f"a Whisper of width {first[0]} with {first[1]} mel bins, not whisper-tiny's 384 with 80"
+        if first[0] in _LARGER_WHISPERS or first[1:] != (_MEL_BINS, 3):
+            title = f"a Whisper of width {first[0]} with {first[1]} mel bins, not whisper-tiny's 384 with {_MEL_BINS}"
             return Signature(None, title, prefix, naming, evidence)
         return Signature("audio_encoder", TITLES["audio_encoder"], prefix, naming, evidence)
     return None

@@ -73,7 +73,7 @@ class UNet(nn.Module):
 
         latents: [B, 8, h, w], four masked then four reference channels, scaled (0.18215); 32 x 32 as trained,
             other sides must be multiples of 8 (2 ** (levels - 1) in a network of another depth).
-        tokens: [B, 50, 384], audio features after positional encoding.
+        tokens: [B, 50, cross_attention_dim], audio features after positional encoding.
         Both in the dtype and on the device of the weights.
         Returns [B, 4, h, w]: the scaled latents themselves, not noise.
         """

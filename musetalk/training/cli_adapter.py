@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..included import DEFAULT_FOLDER, models_folder
 from ..terminal import TerminalProgress
 
 AddCommand = Callable[[Any, str, Any, str], argparse.ArgumentParser]
@@ -22,7 +23,12 @@ def add_train_adapter(subparsers: Any, add_command: AddCommand) -> None:
     source.add_argument("--data", type=Path, help="data set of the person, made by `musetalk train-data`")
     command.add_argument("--out", type=Path, required=True, help="adapter to write, .safetensors, for --lora")
     command.add_argument("--overwrite", action="store_true", help="replace an existing adapter")
-    command.add_argument("--models", type=Path, default=Path("models"), help="models folder (default: models)")
+    command.add_argument(
+        "--models",
+        type=models_folder,
+        default=DEFAULT_FOLDER,
+        help="models folder, or mini for the small demonstration model that is included (default: models)",
+    )
     command.add_argument("--version", choices=("auto", "v15", "v1"), default="auto", help="MuseTalk 1.5 or 1.0")
     command.add_argument("--steps", type=int, help="optimiser steps (default: 1000)")
     command.add_argument("--rank", type=int, default=16, help="room for what is learned (default: 16, about 6 MB)")

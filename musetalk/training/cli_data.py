@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..face.names import LANDMARK_SOURCES
+from ..included import DEFAULT_FOLDER, models_folder
 from ..terminal import TerminalProgress
 
 AddCommand = Callable[[Any, str, Any, str], argparse.ArgumentParser]
@@ -41,7 +42,7 @@ def add_train_data(subparsers: Any, add_command: AddCommand) -> None:
         help="who finds the face: the built-in mesh (default), or DWPose, which needs its weights",
     )
     command.add_argument(
-        "--models", type=Path, default=Path("models"), help="models folder for DWPose (default: models)"
+        "--models", type=models_folder, default=DEFAULT_FOLDER, help="models folder for DWPose (default: models)"
     )
 
 

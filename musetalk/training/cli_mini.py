@@ -33,7 +33,7 @@ def train_mini(args: argparse.Namespace) -> tuple[dict[str, Any], int]:
     from .mini.run import train_mini as run
 
     if not args.quiet:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = read_mini_config(args.config, args.set).scaled(args.scale)
     report = run(config, device=args.device, quiet=args.quiet)
     if report.stopped is not None:

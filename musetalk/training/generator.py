@@ -23,7 +23,7 @@ _ENCODED_AT_ONCE = 8
 class Inputs:
     """What the UNet reads for N frames, and what it should draw; none of it carries gradients.
 
-    latents: float ``[N, 8, 32, 32]``, masked then reference, scaled. windows: float ``[N, 50, 384]``, before
+    latents: float ``[N, 8, 32, 32]``, masked then reference, scaled. windows: float ``[N, 50, C]``, before
     positional encoding. targets: float ``[N, 3, 256, 256]``, RGB in [-1, 1].
     """
 
@@ -43,7 +43,7 @@ class Generator:
         self.unet = unet
         self.vae = vae
         self.audio_encoder = audio_encoder
-        self._positions = positional_encoding()
+        self._positions = positional_encoding(audio_encoder.config.channels)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> Inputs:

@@ -52,7 +52,8 @@ def estimate_memory(
     by operation, forward and backward; what the second adds, every further sample adds. Autocast is not followed:
     bfloat16 takes less. Gradients of the discriminators count as kept, those of the UNet too.
     """
-    positional_encoding()  # cached for the whole process: its first call must not meet tensors without values
+    # Cached for the whole process: its first call must not meet tensors without values.
+    positional_encoding(WhisperConfig().channels)
     with FakeTensorMode(allow_non_fake_inputs=True):
         networks = _networks(config, unet, vae)
         one, two = (_passing(config, samples, networks) for samples in (1, 2))

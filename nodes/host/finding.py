@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...musetalk import included
 from ...musetalk.errors import ModelFileError
 from ...musetalk.models.checkpoints import Checkpoint, examine
 from ...musetalk.models.download import download as fetch
 from ...musetalk.models.layout import (
     FoundModels,
+    check_widths,
     find_face_network,
+    find_models,
     missing_face_network,
     missing_models,
     search_models,
@@ -30,6 +33,9 @@ logger = logging.getLogger(__name__)
 AUTO = "auto"
 NONE = "none"
 BUILT_IN = "built-in"
+INCLUDED = f"{included.TITLE} (included)"
+_HINT = "or switch on download in Load MuseTalk Models"
+_NEEDED = ("unet", "vae", "audio_encoder")
 # What the names of well-known files and folders say; a file that says nothing is offered everywhere.
 _HINTS = {
     "vae": re.compile(r"vae", re.IGNORECASE),
@@ -61,17 +67,28 @@ def plausible(files: Sequence[str], kind: str) -> list[str]:
 def find(chosen: Mapping[str, str], version: str, *, download: bool) -> FoundModels:
     """Find and examine every file, before any weight is read.
 
-    chosen: by kind, a name from `folders.model_files`, ``auto``, or ``none`` for the face parser. download: fetch what
-    ``auto`` does not find. Raises ModelFileError for a chosen file that is something else, and for missing ones.
+    chosen: by kind, a name from `folders.model_files`, ``auto``, or ``none`` for the face parser; for the UNet also
+    `INCLUDED`, and ``auto`` then takes what belongs to it. download: fetch what ``auto`` does not find. Where there is
+    no UNet and all is left to ``auto``, that is the included model.
+    Raises ModelFileError for a chosen file that is something else, for missing ones, and for parts of different models.
     """
     found = _find(chosen, version)
     if found.missing and download:
         _download(version)
         found = _find(chosen, version)
+    if "unet" in found.missing and included.serves(version) and all(chosen[kind] == AUTO for kind in _NEEDED):
+        ignored = "".join(f"\n  not usable: {problem}" for problem in found.problems.values())
+        logger.warning(
+            "no MuseTalk UNet was found: taking %s, a small demonstration model; switch on download in Load MuseTalk "
+            "Models for the real ones%s",
+            included.TITLE,
+            ignored,
+        )
+        found = _find({**chosen, "unet": INCLUDED}, version)
     if found.missing:
         searched = [folders.download_folder(), *(path for path, _ in folders.model_roots())]
-        hint = "or switch on download in Load MuseTalk Models"
-        raise ModelFileError(f"{missing_models(found, list(dict.fromkeys(searched)), version)}, {hint}")
+        raise ModelFileError(f"{missing_models(found, list(dict.fromkeys(searched)), version)}, {_HINT}")
+    check_widths(found)
     return found
 
 
@@ -90,8 +107,7 @@ def find_landmark_networks(
         _download(version, only=["dwpose"])
         pose = _face_network("dwpose")
     if pose is None:
-        hint = "or switch on download in Load MuseTalk Models"
-        raise ModelFileError(f"{missing_face_network(folders.download_folder(), 'dwpose')}, {hint}")
+        raise ModelFileError(f"{missing_face_network(folders.download_folder(), 'dwpose')}, {_HINT}")
     return pose, _face_network("s3fd")
 
 
@@ -134,11 +150,15 @@ def _find(chosen: Mapping[str, str], version: str) -> FoundModels:
     problems: dict[Path, str] = {}
     actual: Version | None = None
     for kind, name in chosen.items():
-        if name not in (AUTO, NONE):
+        if name not in (AUTO, NONE, INCLUDED):
             checkpoints[kind] = examine(folders.model_path(name), kind)  # type: ignore[index, arg-type]
     if "unet" in checkpoints:
         actual = _version_of(checkpoints["unet"], version)
-    open_kinds = [kind for kind, name in chosen.items() if name == AUTO]
+    if chosen["unet"] == INCLUDED:
+        own = find_models(included.FOLDER, version)
+        checkpoints = {**own.checkpoints, **checkpoints}
+        actual = own.version
+    open_kinds = [kind for kind, name in chosen.items() if name == AUTO and kind not in checkpoints]
     for root, by_signature in folders.model_roots() if open_kinds else ():
         here = search_models(root, version, by_signature=by_signature)
         problems.update(here.problems)

@@ -17,7 +17,6 @@ import comfy.sd
 import torch
 from comfy.weight_adapter.lora import LoRAAdapter
 
-from ...musetalk.errors import ModelFileError
 from ...musetalk.models.architecture import make_network
 from ...musetalk.models.checkpoints import Checkpoint
 from ...musetalk.models.load import DTYPES, arrange_for_cpu
@@ -26,11 +25,11 @@ from ...musetalk.models.signatures import FACE_KINDS
 from ...musetalk.models.syncnet import load_syncnet
 from ...musetalk.models.vae import VAEConfig
 from ...musetalk.profile import Version
+from .autoencoder import core_config, core_holds, engine_vae
 
 logger = logging.getLogger(__name__)
 
 DTYPE_CHOICES = ("auto", "fp32", "bf16", "fp16")
-_VAE_GROUPS = 32  # fixed in ComfyUI's own VAE
 _HALF_FIRST = [torch.float16, torch.bfloat16, torch.float32]
 _loaded: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
 
@@ -125,13 +124,18 @@ def load_network(checkpoint: Checkpoint, dtype: str) -> ManagedModel:
 def load_vae(checkpoint: Checkpoint, dtype: str) -> Any:
     """A core VAE made from a diffusers or single-file autoencoder, shared like `load_network`'s.
 
-    ``auto`` prefers fp16 to ComfyUI's bf16, which costs this VAE visible detail.
+    Where ComfyUI's own network cannot have its sizes, the engine's runs inside the same core object. ``auto`` prefers
+    fp16 to ComfyUI's bf16, which costs this VAE visible detail.
     """
     wanted = mm.vae_dtype(mm.vae_device(), [torch.float16]) if dtype == "auto" else DTYPES[dtype]
 
     def make() -> Any:
         logger.info("loading %s", checkpoint.path)
-        return comfy.sd.VAE(sd=checkpoint.read(dtype=wanted), config=_vae_config(checkpoint), dtype=wanted)
+        config = checkpoint.config
+        assert isinstance(config, VAEConfig)
+        if not core_holds(config):
+            return engine_vae(checkpoint, wanted)
+        return comfy.sd.VAE(sd=checkpoint.read(dtype=wanted), config=core_config(config), dtype=wanted)
 
     return _shared(checkpoint.path, wanted, make)
 
@@ -171,30 +175,3 @@ def _dtypes(checkpoint: Checkpoint, wanted: str) -> tuple[torch.dtype, torch.dty
     if weights not in _HALF_FIRST:  # --fp8... is for larger models than these
         weights = torch.float16
     return weights, mm.unet_manual_cast(weights, device, _HALF_FIRST) or weights
-
-
-def _vae_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """ComfyUI's description of an autoencoder of another size; None for Stable Diffusion's own."""
-    config = checkpoint.config
-    assert isinstance(config, VAEConfig)
-    if config == VAEConfig():
-        return None
-    widths = config.block_out_channels
-    if config.norm_num_groups != _VAE_GROUPS or any(width % widths[0] for width in widths):
-        raise ModelFileError(
-            f"{checkpoint.path}: an autoencoder with {config.norm_num_groups} normalisation groups and the widths "
-            f"{list(widths)}; ComfyUI's VAE has {_VAE_GROUPS} groups and whole multiples of the first width"
-        )
-    sizes = {
-        "double_z": True,
-        "z_channels": config.latent_channels,
-        "resolution": 256,
-        "in_channels": config.in_channels,
-        "out_ch": config.out_channels,
-        "ch": widths[0],
-        "ch_mult": [width // widths[0] for width in widths],
-        "num_res_blocks": config.layers_per_block,
-        "attn_resolutions": [],
-        "dropout": 0.0,
-    }
-    return {"params": {"ddconfig": sizes, "embed_dim": config.latent_channels}}

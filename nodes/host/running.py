@@ -12,6 +12,7 @@ import torch
 
 from ...musetalk.errors import InputError
 from ...musetalk.face.published import DWPoseLandmarks
+from ...musetalk.inpainting import listeners
 from ...musetalk.latents import FACE_SIZE
 from ...musetalk.models import Models
 from ...musetalk.models.syncnet import SyncNet
@@ -43,12 +44,15 @@ def engine_models(
 
     A network that is not given is None in the result. Inputs are handed over in float32; every network casts them to
     what it computes in. batch_size: faces at once, for which ComfyUI makes room. gated: width and height of the frames
-    that the gate of `landmark_source` looks at; None where it is not asked.
+    that the gate of `landmark_source` looks at; None where it is not asked. Raises InputError for networks that do not
+    fit together.
     """
     parser = None if face_models is None else face_models.parser
     pose = None if face_models is None else face_models.pose
     gate = None if face_models is None or gated is None else face_models.gate
     unet = None if model is None else model.unet
+    if unet is not None and audio_encoder is not None:
+        _check_widths(unet, audio_encoder)
     networks = [network for network in (unet, audio_encoder, parser, pose, gate) if network is not None]
     patchers = [network.patcher for network in networks]
     needs = [0.0]
@@ -112,11 +116,25 @@ def check_vae(vae: Any) -> None:
         )
 
 
+def _check_widths(unet: ManagedModel, audio_encoder: ManagedModel) -> None:
+    wanted, given = unet.network.config.cross_attention_dim, audio_encoder.network.config.channels
+    if wanted != given:
+        raise InputError(
+            f"the model listens to {wanted} audio channels, as {listeners(wanted)} do, but the audio encoder gives "
+            f"{given}, as that of {listeners(given)}; connect both from one Load MuseTalk Models"
+        )
+
+
 class Runner:
     """A managed network as a function that takes its inputs from anywhere."""
 
     def __init__(self, model: ManagedModel) -> None:
         self._model = model
+
+    @property
+    def config(self) -> Any:
+        """The network's sizes."""
+        return self._model.network.config
 
     def __call__(self, *inputs: torch.Tensor) -> Any:
         model = self._model

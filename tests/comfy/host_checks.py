@@ -1,6 +1,6 @@
 """Checks of nodes/host inside ComfyUI's own Python, without a server: run by test_host.py.
 
-python host_checks.py CHECK MODELS_DIR      (with ComfyUI's folder on PYTHONPATH)
+python host_checks.py MODELS_DIR MINI_DIR --base-directory EMPTY_DIR      (with ComfyUI's folder on PYTHONPATH)
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-MODELS = Path(sys.argv[1])
-sys.argv = ["main.py", "--cpu", *sys.argv[2:]]
+MODELS, MINI = Path(sys.argv[1]), Path(sys.argv[2])
+sys.argv = ["main.py", "--cpu", *sys.argv[3:]]
 
 import comfy.options  # noqa: E402
 
@@ -40,8 +40,8 @@ def part(name: str) -> ModuleType:
     return importlib.import_module(f"pack.{name}")
 
 
-def checkpoints() -> Any:
-    return part("musetalk.models.layout").find_models(MODELS).checkpoints
+def checkpoints(models: Path = MODELS) -> Any:
+    return part("musetalk.models.layout").find_models(models).checkpoints
 
 
 def same_file_is_one_network() -> None:
@@ -154,8 +154,8 @@ def foreign_vaes_are_refused() -> None:
         raise AssertionError("accepted")
 
 
-def core_vae_encodes_as_the_engines() -> None:
-    networks, running, files = part("nodes.host.networks"), part("nodes.host.running"), checkpoints()
+def core_vae_encodes_as_the_engines(models: Path = MODELS) -> None:
+    networks, running, files = part("nodes.host.networks"), part("nodes.host.running"), checkpoints(models)
     core = running.CoreVAE(networks.load_vae(files["vae"], "fp32"))
     own = files["vae"].build()
     images = torch.rand(2, 3, 256, 256) * 2 - 1
@@ -167,6 +167,70 @@ def core_vae_encodes_as_the_engines() -> None:
         assert core.newest is not None and core.newest.shape == (3, 256, 256)
 
 
+def sizes_that_core_cannot_have_run_in_a_core_vae() -> None:
+    """8 groups: the engine's network in core's object, which core's own nodes can call and ComfyUI's manager moves."""
+    core_vae_encodes_as_the_engines(MINI)
+    vae, own = part("nodes.host.networks").load_vae(checkpoints(MINI)["vae"], "fp32"), checkpoints(MINI)["vae"].build()
+    pictures = torch.rand(2, 256, 256, 3)
+    with torch.inference_mode():
+        latents = vae.encode(pictures)
+        expected = own.encode(2 * pictures.movedim(-1, 1) - 1)[0]
+        assert latents.shape == (2, 4, 32, 32) and (latents - expected).abs().max() < 1e-3
+        assert vae.patcher in [entry.model for entry in mm.current_loaded_models]
+        decoded = (own.decode(latents) / 2 + 0.5).clamp(0, 1).movedim(1, -1)
+        assert (vae.decode(latents) - decoded).abs().max() < 1e-3
+    assert vae.get_sd().keys() == own.state_dict().keys()
+
+
+def the_included_model_is_found_when_nothing_else_is() -> None:
+    """Offered last, taken by auto where there is no UNet, never beside files the user chose, never for v1.0."""
+    finding, folders, included = part("nodes.host.finding"), part("nodes.host.folders"), part("musetalk.included")
+    included.FOLDER = MINI
+    folders.register()
+    (unet,) = [entry for entry in part("nodes.loaders").LoadModels.define_schema().inputs if entry.id == "unet"]
+    assert unet.options == ["auto", finding.INCLUDED] and unet.default == "auto"
+    auto = dict.fromkeys(("unet", "vae", "audio_encoder", "face_parser"), "auto")
+    for chosen in (auto, {**auto, "unet": finding.INCLUDED}, {**auto, "face_parser": "none"}):
+        found = finding.find(chosen, "auto", download=False)
+        assert found.version == "v15" and {file.path.parents[1] for file in found.checkpoints.values()} == {MINI}
+    message = refused(lambda: finding.find(auto, "v1", download=False))
+    assert "models are missing" in message and "switch on download" in message, message
+    folder = folders.download_folder()
+    for name in ("sd-vae", "whisper"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(MODELS / name, target_is_directory=True)
+    assert finding.find(auto, "auto", download=False).checkpoints["vae"].path.parents[1] == MINI
+    chosen = {**auto, "vae": "sd-vae/diffusion_pytorch_model.bin"}
+    assert "the MuseTalk UNet: looked for" in refused(lambda: finding.find(chosen, "auto", download=False))
+    mixed = {**auto, "unet": finding.INCLUDED, "audio_encoder": "whisper/pytorch_model.bin"}
+    assert "parts of different models" in refused(lambda: finding.find(mixed, "auto", download=False))
+    (folder / "musetalkV15").symlink_to(MODELS / "musetalkV15", target_is_directory=True)
+    found = finding.find(auto, "auto", download=False)
+    assert {file.path.parents[1] for file in found.checkpoints.values()} == {folder}
+    found = finding.find({**auto, "unet": finding.INCLUDED}, "auto", download=False)
+    assert found.checkpoints["unet"].path.parents[1] == found.checkpoints["vae"].path.parents[1] == MINI
+
+
+def sockets_of_different_models_are_refused() -> None:
+    networks, running = part("nodes.host.networks"), part("nodes.host.running")
+    model = networks.MuseTalkModel(networks.load_network(checkpoints()["unet"], "fp32"), "v15")
+    encoder = networks.load_network(checkpoints(MINI)["audio_encoder"], "fp32")
+    message = refused(lambda: running.engine_models("v15", model=model, audio_encoder=encoder))
+    assert "384 audio channels" in message and "128, as that of musetalk-mini" in message
+    models = running.engine_models("v15", model=model)
+    features = torch.zeros(1, 50, 128)
+    message = refused(lambda: part("musetalk.inpainting").check_features(models, features))
+    assert "make the features with the models that draw" in message
+
+
+def refused(call: Callable[[], Any]) -> str:
+    try:
+        call()
+    except part("musetalk.errors").MuseTalkError as error:
+        return str(error)
+    raise AssertionError("accepted")
+
+
 CHECKS = (
     same_file_is_one_network,
     streamed_weights_compute_the_same,
@@ -175,6 +239,9 @@ CHECKS = (
     half_precision_weights_compute_where_the_device_can,
     foreign_vaes_are_refused,
     core_vae_encodes_as_the_engines,
+    sizes_that_core_cannot_have_run_in_a_core_vae,
+    the_included_model_is_found_when_nothing_else_is,
+    sockets_of_different_models_are_refused,
 )
 
 

@@ -14,12 +14,16 @@ SCRIPT = Path(__file__).with_name("host_checks.py")
 
 @pytest.fixture(scope="module")
 def outcomes(
-    comfy_root: Path, comfy_python: str, core_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    comfy_root: Path,
+    comfy_python: str,
+    core_models_dir: Path,
+    mini_models_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, str | None]:
     base = tmp_path_factory.mktemp("host")
     (base / "custom_nodes").mkdir()
     result = subprocess.run(
-        [comfy_python, str(SCRIPT), str(core_models_dir), "--base-directory", str(base)],
+        [comfy_python, str(SCRIPT), str(core_models_dir), str(mini_models_dir), "--base-directory", str(base)],
         env={**os.environ, "PYTHONPATH": str(comfy_root), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
@@ -38,6 +42,9 @@ def outcomes(
         "half_precision_weights_compute_where_the_device_can",
         "foreign_vaes_are_refused",
         "core_vae_encodes_as_the_engines",
+        "sizes_that_core_cannot_have_run_in_a_core_vae",
+        "the_included_model_is_found_when_nothing_else_is",
+        "sockets_of_different_models_are_refused",
     ],
 )
 def test_host(check: str, outcomes: dict[str, str | None]) -> None:

@@ -28,7 +28,7 @@ from musetalk.models.unet import UNet, UNetConfig
 from .loras import DOWN, UP, random_lora
 
 LATENTS = torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(1))
-TOKENS = torch.randn(2, 50, 384, generator=torch.Generator().manual_seed(2)) + positional_encoding()
+TOKENS = torch.randn(2, 50, 384, generator=torch.Generator().manual_seed(2)) + positional_encoding(384)
 
 
 @pytest.fixture

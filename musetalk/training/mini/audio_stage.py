@@ -61,9 +61,7 @@ class AudioStage(Stage[PoseReader]):
         poses, told = _targets(segments)
         with self.autocast():
             read, states = self.network(mels.to(self.device))
-        error = F.smooth_l1_loss(
-            read.float() / self._spread, poses.to(self.device) / self._spread, reduction="none", beta=0.5
-        ).mean(dim=2)
+        error = self._error(read, poses.to(self.device))
         told = told.to(self.device)
         poses_loss = (error * told).sum() / told.sum()
         # The UNet attends to all layers alike, so none may be louder than the last, which is normalised.
@@ -71,19 +69,26 @@ class AudioStage(Stage[PoseReader]):
         return {"loss": poses_loss + self.settings.loud * loud, "poses": poses_loss, "loud": loud}
 
     def validate(self) -> dict[str, float]:
-        """Correlation of what is read with the truth, by parameter, for held-out voices saying held-out sentences."""
+        """Loss, and correlation of what is read with the truth by parameter, for held-out voices and sentences."""
         if not self._held_out:
             rng = self.validation_generator()
             self._held_out = [speech_segment(rng, held_out=True, clean=True) for _ in range(_HELD_OUT_SEGMENTS)]
         read = []
         for segment in self._held_out:
             with self.autocast():
-                read.append(self.network(segment.mel[None].to(self.device))[0][0, : len(segment.steps)].float().cpu())
-        told = np.concatenate([segment.steps for segment in self._held_out])
-        together = torch.cat(read).numpy()
-        return {
-            name: float(np.corrcoef(together[:, index], told[:, index])[0, 1]) for index, name in enumerate(PARAMETERS)
+                poses, _ = self.network(segment.mel[None].to(self.device))
+            read.append(poses[0, : len(segment.steps)].float())
+        told = torch.from_numpy(np.concatenate([segment.steps for segment in self._held_out])).to(self.device)
+        together = torch.cat(read)
+        together_and_told = torch.stack((together, told)).cpu().numpy()
+        return {"loss": float(self._error(together, told).mean())} | {
+            name: float(np.corrcoef(*together_and_told[:, :, index])[0, 1]) for index, name in enumerate(PARAMETERS)
         }
+
+    def _error(self, read: Tensor, poses: Tensor) -> Tensor:
+        """Of poses ``[..., 6]``, each parameter in units of its spread; ``[...]``."""
+        pair = read.float() / self._spread, poses / self._spread
+        return F.smooth_l1_loss(*pair, reduction="none", beta=0.5).mean(dim=-1)
 
     def _make_segment(self, number: int) -> SpeechSegment:
         return speech_segment(np.random.default_rng((self.seed, number, 1)))

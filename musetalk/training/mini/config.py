@@ -14,7 +14,6 @@ from ...models.vae import VAEConfig
 from ..config import _at_least, _plain
 from ..settings import build, read_yaml, with_overrides
 
-
 S = TypeVar("S", bound="StageConfig")
 
 
@@ -134,19 +133,22 @@ class UNetStageConfig(StageConfig):
 class FacesConfig:
     """Which faces the pictures show.
 
-    drawn: how many drawn faces. varied: how many persons made of the photographs.
+    drawn: how many drawn faces. varied: how many persons made of the photographs. held_out: how many more of each
+        there are to validate with.
     photographs, variations: shares of pictures that show a photograph as it is, and one made of them; the others are
     drawn.
     """
 
     drawn: int = 400
     varied: int = 400
+    held_out: int = 48
     photographs: float = 0.3
     variations: float = 0.35
 
     def __post_init__(self) -> None:
         for name in ("drawn", "varied"):
             _at_least(name, getattr(self, name), 1)
+        _at_least("held_out", self.held_out, 2)
         for name in ("photographs", "variations"):
             _at_least(name, getattr(self, name), 0.0)
         if self.photographs + self.variations > 1:

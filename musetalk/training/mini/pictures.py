@@ -14,7 +14,6 @@ from ..synthetic.warp import render
 from .config import FacesConfig
 
 _PEOPLE, _HELD_OUT = 2, 3
-_HELD_OUT_PERSONS = 48
 _LONGEST = 30.0
 _AS_FOUND = 0.08
 
@@ -24,10 +23,10 @@ def training_people(config: FacesConfig, seed: int) -> People:
     return gather_people(np.random.default_rng((seed, _PEOPLE)), varied=config.varied, drawn=config.drawn)
 
 
-def held_out_people(seed: int) -> People:
+def held_out_people(config: FacesConfig, seed: int) -> People:
     """Faces that no training sees, besides the photographs."""
     rng = np.random.default_rng((seed, _HELD_OUT))
-    return gather_people(rng, varied=_HELD_OUT_PERSONS, drawn=_HELD_OUT_PERSONS, crops=4)
+    return gather_people(rng, varied=config.held_out, drawn=config.held_out, crops=4)
 
 
 def draw_picture(still: Still, rng: np.random.Generator) -> np.ndarray:

@@ -24,8 +24,8 @@ from .stage import Stage
 # As in a clip whose mouth is mostly shut or smiles, the reference is often the face as it was found.
 _AS_FOUND = 0.25
 _UNSEEN = 2
-_RUN = 75
-_PROBE_FRAMES = 80
+_RUN = 60
+_PROBE_FRAMES = 60
 _BATCH = 20
 _SHOWN = 8
 
@@ -142,7 +142,7 @@ class UNetStage(Stage[UNet]):
         return self.studio.film(still, Take.random(rng), random_moment(rng), segment, frames)
 
     def _film_held_out(self) -> list[_Held]:
-        rng, unseen = self.validation_generator(), held_out_people(self.seed)
+        rng, unseen = self.validation_generator(), held_out_people(self.faces, self.seed)
         faces = [("photographs", photo_still(name)) for name in PHOTOS]
         faces += [("drawn", unseen.drawn[index]) for index in range(_UNSEEN)]
         faces += [("varied", unseen.varied[index]) for index in range(_UNSEEN)]

@@ -56,7 +56,7 @@ class VAEStage(Stage[AutoencoderKL]):
     def validate(self) -> dict[str, float]:
         """PSNR of new faces, whole and of the mouth, dB; spread of the latents."""
         if self._held_out is None:
-            rng, people = self.validation_generator(), held_out_people(self.seed)
+            rng, people = self.validation_generator(), held_out_people(self.faces, self.seed)
             stills = [people.draw(rng, 1 / 3, 1 / 3) for _ in range(_HELD_OUT_PICTURES)]
             self._held_out = to_tensor(np.stack([draw_picture(still, rng) for still in stills]))
         whole, mouth, spread, shown = [], [], [], []
