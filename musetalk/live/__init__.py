@@ -1,0 +1,1 @@
+"""Live avatars: a voice streamed in, a talking person streamed out."""
