@@ -13,11 +13,14 @@ from . import __version__, commands
 from .errors import MuseTalkError
 from .evaluation.cli import add_evaluate
 from .face.names import LANDMARK_SOURCES
+from .included import DEFAULT_FOLDER, models_folder
 from .playback import LOOP_MODES
 from .profile import MASK_SOURCES, PARSING_MODES, VAE_SAMPLING, Profile
 from .training.cli_adapter import add_train_adapter
 from .training.cli_data import add_train_data
+from .training.cli_mini import add_train_mini
 from .training.cli_syncnet import add_train_syncnet
+from .training.cli_synthesize import add_synthesize
 from .training.cli_train import add_train
 
 _INTERRUPTED = 130
@@ -64,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(subparsers)
     add_train_syncnet(subparsers)
     add_train_adapter(subparsers, _add_command)
+    add_train_mini(subparsers, _add_command)
+    add_synthesize(subparsers, _add_command)
     add_evaluate(subparsers)
     return parser
 
@@ -130,7 +135,9 @@ def _add_faces(subparsers: Any) -> None:
     command.add_argument("--video", type=Path, required=True, help="video, image, or folder of images")
     command.add_argument("--sheet", type=Path, help="picture to write, PNG or JPEG: everybody with their number")
     command.add_argument("--overwrite", action="store_true", help="replace an existing sheet")
-    command.add_argument("--models", type=Path, default=Path("models"), help="models folder (default: models)")
+    command.add_argument(
+        "--models", type=models_folder, default=DEFAULT_FOLDER, help="models folder, for DWPose (default: models)"
+    )
     command.add_argument("--device", help="cuda, mps, cpu, ... (default: the best there is)")
     _add_footage_options(command, face=False)
     _add_profile_options(command)
@@ -138,7 +145,9 @@ def _add_faces(subparsers: Any) -> None:
 
 def _add_download(subparsers: Any) -> None:
     command = _add_command(subparsers, "download", commands.download, "Fetch missing weights from the hub.")
-    command.add_argument("--models", type=Path, default=Path("models"), help="models folder (default: models)")
+    command.add_argument(
+        "--models", type=models_folder, default=DEFAULT_FOLDER, help="models folder to fill (default: models)"
+    )
     command.add_argument("--version", choices=("v15", "v1", "all"), default="v15", help="default: v15")
     command.add_argument(
         "--include", action="append", default=[], metavar="NAME", help="an optional file besides, such as dwpose"
@@ -151,12 +160,20 @@ def _add_download(subparsers: Any) -> None:
 
 def _add_inspect(subparsers: Any) -> None:
     command = _add_command(subparsers, "inspect", commands.inspect, "Print what a models folder or an avatar holds.")
-    command.add_argument("path", type=Path, help="models folder or avatar folder")
+    command.add_argument(
+        "path", type=models_folder, help="models folder or avatar folder, or mini for the included model"
+    )
 
 
 def _add_model_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("models")
-    group.add_argument("--models", type=Path, default=Path("models"), help="models folder (default: models)")
+    group.add_argument(
+        "--models",
+        type=models_folder,
+        metavar="FOLDER",
+        help="models folder, or mini for the small demonstration model that is included (default: models, and mini "
+        "where there is no such folder)",
+    )
     group.add_argument("--version", choices=("auto", "v15", "v1"), default="auto", help="MuseTalk 1.5 or 1.0")
     group.add_argument("--device", help="cuda, mps, cpu, ... (default: the best there is)")
     group.add_argument(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..included import DEFAULT_FOLDER, models_folder
 from ..terminal import TerminalProgress
+
+if TYPE_CHECKING:
+    from .truth import Pictures
 
 Result = tuple[dict[str, Any], int]
 
@@ -24,12 +28,32 @@ def add_evaluate(subparsers: Any) -> None:
     command.add_argument("--video", type=Path, help="the video to measure, or a folder of images")
     command.add_argument("--reference", type=Path, help="what it is compared with, frame by frame: the source footage")
     command.add_argument("--audio", type=Path, help="the sound it should follow (default: the video's own)")
+    command.add_argument(
+        "--truth",
+        type=Path,
+        metavar="FILE",
+        help="truth.json of the synthetic clip it was made from (`musetalk synthesize`)",
+    )
+    command.add_argument(
+        "--other",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="truth.json of clips it has nothing to do with (default: those in the folders beside)",
+    )
+    command.add_argument(
+        "--vae",
+        action="store_true",
+        help="with --truth: also measure the true clip through the autoencoder of --models",
+    )
     command.add_argument("--output", type=Path, metavar="FOLDER", help="write report.json and report.html here")
     command.add_argument("--overwrite", action="store_true", help="replace an existing report")
     command.add_argument(
         "--fid", nargs=2, type=Path, metavar="FOLDER", help="FID between the pictures and videos of two folders"
     )
-    command.add_argument("--models", type=Path, default=Path("models"), help="models folder (default: models)")
+    command.add_argument(
+        "--models", type=models_folder, default=DEFAULT_FOLDER, help="models folder, for SyncNet (default: models)"
+    )
     command.add_argument("--syncnet", type=Path, help=f"SyncNet's weights (default: {_SYNCNET} in --models, if there)")
     command.add_argument("--device", help="cuda, mps, cpu, ... (default: the best there is)")
     command.set_defaults(run=run_evaluate)
@@ -38,7 +62,7 @@ def add_evaluate(subparsers: Any) -> None:
 def run_evaluate(args: argparse.Namespace) -> Result:
     """The command: its JSON result and its exit code."""
     if args.fid is not None:
-        given = [name for name in ("video", "reference", "audio", "output") if getattr(args, name) is not None]
+        given = [name for name in ("video", "reference", "audio", "truth", "output") if getattr(args, name) is not None]
         if given:
             raise InputError(f"--fid stands alone; leave out {', '.join(f'--{name}' for name in given)}")
         return _fid(args)
@@ -56,11 +80,23 @@ def _evaluate(args: argparse.Namespace) -> Result:
     if args.output is not None:
         check_report_target(args.output, overwrite=args.overwrite)
         require("matplotlib", "evaluate")
+    if args.truth is None and (args.other is not None or args.vae):
+        raise InputError("--other and --vae belong to a truth; pass --truth FILE")
     syncnet = args.syncnet
     if syncnet is None and (args.models / _SYNCNET).is_file():
         syncnet = args.models / _SYNCNET
     with TerminalProgress(quiet=args.quiet) as progress:
-        found = evaluate(args.video, args.reference, args.audio, syncnet=syncnet, device=args.device, progress=progress)
+        found = evaluate(
+            args.video,
+            args.reference,
+            args.audio,
+            syncnet=syncnet,
+            truth=args.truth,
+            others=args.other,
+            vae=_autoencoder(args) if args.vae else None,
+            device=args.device,
+            progress=progress,
+        )
     written = [] if args.output is None else write_report(found, args.output, overwrite=args.overwrite)
     if not args.json:
         for row in figures(found):
@@ -68,6 +104,14 @@ def _evaluate(args: argparse.Namespace) -> Result:
         for path in written:
             print(f"wrote {path}")
     return {**found.to_dict(series=False), "written": [str(path) for path in written]}, 0
+
+
+def _autoencoder(args: argparse.Namespace) -> Pictures:
+    from ..latents import decode_batch, encode_faces
+    from ..models.load import load_models
+
+    models = load_models(args.models, device=args.device)
+    return lambda crops: decode_batch(models, encode_faces(models, crops)[:, 4:])
 
 
 def _fid(args: argparse.Namespace) -> Result:

@@ -8,6 +8,7 @@ from .motion import MouthMotion
 from .pixels import RegionScores
 from .result import Comparison, Evaluation
 from .sync_strip import describe_offset
+from .truth import OpeningScores, TruthScores
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ def figures(evaluation: Evaluation) -> list[Figure]:
         _motion(evaluation, "Mouth motion in silence", evaluation.silent_motion, "silent_motion"),
         _shake(evaluation),
     ]
+    if evaluation.truth is not None:
+        rows += _truth(evaluation, evaluation.truth)
     if evaluation.comparison is not None:
         rows += _comparison(evaluation, evaluation.comparison)
     return rows
@@ -110,6 +113,58 @@ def _comparison(evaluation: Evaluation, comparison: Comparison) -> list[Figure]:
         )
     rows += _region(comparison.inside, "Lower face", missing.get("comparison.inside", ""))
     return rows + _region(comparison.outside, "Everything else", "there is nothing else")
+
+
+def _truth(evaluation: Evaluation, truth: TruthScores) -> list[Figure]:
+    missing = evaluation.missing
+    rows = _opening(
+        truth.opening,
+        "Mouth and truth",
+        missing["truth.opening.correlation"] if truth.opening.correlation is None else "",
+    )
+    if truth.opening.other_correlation is None:
+        rows.append(Figure("Mouth and other clips' truth", None, missing["truth.opening.other_correlation"]))
+    else:
+        rows.append(
+            Figure(
+                "Mouth and other clips' truth",
+                f"r = {truth.opening.other_correlation:.3f}",
+                f"mean over {truth.opening.others} clips at the same time index; what follows nothing but time",
+            )
+        )
+    for scores, name, field in (
+        (truth.ceiling, "Ceiling (the true clip measured)", "truth.ceiling"),
+        (truth.vae, "Ceiling of the autoencoder", "truth.vae"),
+    ):
+        rows += (
+            [Figure(name, None, missing[field])]
+            if scores is None
+            else _opening(scores, name, "the true mouth is still")
+        )
+    rows += _region(truth.mouth, "Mouth against the true clip", missing.get("truth.ceiling", ""))
+    if truth.vae_mouth is not None:
+        rows += _region(truth.vae_mouth, "Mouth through the autoencoder", "")
+    return rows + _region(truth.outside, "Out of the face box", missing.get("truth.outside", "there is nothing else"))
+
+
+def _opening(scores: OpeningScores, name: str, reason: str) -> list[Figure]:
+    rows = [
+        Figure(name, None, reason)
+        if scores.correlation is None
+        else Figure(
+            name, f"r = {scores.correlation:.3f}", f"of the opening, from first to last sound, {scores.frames} frames"
+        )
+    ]
+    if scores.shut_closed is not None:
+        elsewhere = "" if scores.other_closed is None else f"; {scores.other_closed:.0%} of the others"
+        rows.append(
+            Figure(
+                f"{name}: closed on p, b, m",
+                f"{scores.shut_closed:.0%}",
+                f"of {scores.shut_frames} frames, lips under {scores.closed_below:.1f} pixels of 256 apart{elsewhere}",
+            )
+        )
+    return rows
 
 
 def _likewise(comparison: Comparison) -> str:

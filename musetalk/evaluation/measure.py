@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -29,13 +29,15 @@ from .mouth import MouthSeries, measure_mouth
 from .progress import Step, no_step
 from .result import Evaluation, Series, SoundSync
 from .shake import measure_shake
+from .truth import compare_with_truth, open_truth
 
 if TYPE_CHECKING:
     from ..models.syncnet import SyncNet
     from .syncnet import SyncScore
+    from .truth import Pictures
 
 Progress = Callable[[str, int, int], None]
-"""``progress(stage, done, total)`` with stage ``faces``, ``reference faces``, ``pixels`` or ``syncnet``."""
+"""``progress(stage, done, total)`` with stage ``faces``, ``reference faces``, ``pixels``, ``truth`` or ``syncnet``."""
 
 _SYNCNET_HOW = "pass syncnet=..., the LatentSync SyncNet (`musetalk download --include syncnet`)"
 
@@ -47,6 +49,9 @@ def evaluate(
     *,
     syncnet: SyncNet | Path | str | None = None,
     embedding: Embedding | None = None,
+    truth: Path | str | None = None,
+    others: Sequence[Path | str] | None = None,
+    vae: Pictures | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -57,6 +62,8 @@ def evaluate(
     audio: the sound it should follow; by default the video's own.
     syncnet: weights of LatentSync's SyncNet, or the network; without it its measures are left out.
     embedding: a face recognition network of the caller's, see ``likeness.Embedding``.
+    truth: of the synthetic clip it was made from, ``truth.json``; others: truths of clips it has nothing to do with, by
+        default those in the folders beside; vae: an autoencoder to measure the true clip through. See ``truth``.
     device: for SyncNet and LPIPS; the best there is by default.
 
     What cannot be measured is None in the result, with the reason in ``missing``; a clip without a face still has its
@@ -68,6 +75,7 @@ def evaluate(
         other = None if reference is None else _open(stack, reference)
         if other is not None:
             _check_fit(frames, other)
+        known = None if truth is None else open_truth(truth, frames, others)
         missing: dict[str, str] = {}
         sound = _open_sound(audio, frames, missing)
         network = _open_syncnet(syncnet, device, missing)
@@ -91,6 +99,7 @@ def evaluate(
             syncnet=None,
             shake=measure_shake(track),
             comparison=None,
+            truth=None,
             missing=missing,
             series=_series(mouth, loudness),
         )
@@ -100,6 +109,10 @@ def evaluate(
         if network is not None and waveform is not None:
             stage = _stage(progress, "syncnet")
             found = replace(found, syncnet=_syncnet_score(network, frames, track, waveform, missing, stage))
+        if known is not None:
+            stage = _stage(progress, "truth")
+            scores = compare_with_truth(frames, known, vae=vae, device=device, missing=missing, progress=stage)
+            found = replace(found, truth=scores)
         if other is not None:
             other_track = _track(other, progress, "reference faces")
             comparison, parts = compare(

@@ -14,6 +14,7 @@ from .motion import MouthMotion
 from .pixels import RegionScores
 from .shake import Shake
 from .syncnet import SyncScore
+from .truth import TruthScores
 
 _DIGITS = 6
 
@@ -80,6 +81,7 @@ class Evaluation:
 
     video, reference, audio: names of the inputs. frames, fps, width, height: of the video. faces: frames in which the
     mouth is known. motion, silent_motion: overall and in the pauses of the sound, which last ``silent_seconds``.
+    truth: against that of the synthetic clip it was made from.
     """
 
     video: str
@@ -97,6 +99,7 @@ class Evaluation:
     syncnet: SyncScore | None
     shake: Shake | None
     comparison: Comparison | None
+    truth: TruthScores | None
     missing: Mapping[str, str]
     series: Series
 
