@@ -8,6 +8,7 @@ A held-out voice says a held-out sentence; shown are eight frames at different s
 import argparse
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -17,11 +18,13 @@ from musetalk.training.synthetic.espeak import Speech, Voice, speak
 from musetalk.training.synthetic.visemes import viseme_track
 
 ROOT = Path(__file__).resolve().parents[1]
-SENTENCE = "My uncle bakes pumpkin bread for the whole family."
+SENTENCE = "Would you mind passing me the marmalade, please?"
 VOICE = Voice("en-us+Andrea", rate=150)
 PORTRAITS = {"astronaut": ROOT / "demo" / "astronaut.png", "hopper": ROOT / "tests" / "data" / "grace_hopper.jpg"}
-WANTED = ("pbm", "aa", "ow", "fv", "uh", "iy", "eh", "uw", "l", "sz", "kg", "w")
+WANTED = ("w", "uw", "aa", "pbm", "ae", "iy", "l", "th", "sz", "eh", "uh", "kg")
 COLUMNS, SIDE = 8, 224
+# Has the letters of the IPA, which Pillow's own lacks.
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 def main() -> None:
@@ -70,7 +73,7 @@ def sheet(models: musetalk.Models, path: Path, speech: Speech, frames: list[int]
     margin = (x1 - x0) // 4
     box = (max(x0 - margin, 0), max(y0 - margin, 0), x1 + margin, y1 + margin)
     result = Image.new("RGB", (SIDE * len(frames), SIDE + 28), "white")
-    drawing, font = ImageDraw.Draw(result), ImageFont.load_default(18)
+    drawing, font = ImageDraw.Draw(result), ImageFont.truetype(FONT, 18)
     for column, (frame, sound) in enumerate(zip(talking, sounds, strict=True)):
         result.paste(
             Image.fromarray(frame).crop(box).resize((SIDE, SIDE), Image.Resampling.LANCZOS), (column * SIDE, 0)

@@ -1,0 +1,171 @@
+"""Which jobs a worker computes next. Pure bookkeeping: no thread, no clock of its own, no networks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import TypeVar
+
+from .generator import BATCH_SIZES, EncodeJob, FrameJob, Job
+
+_SMOOTHING = 0.3
+_FORGETTING = 0.9
+# An urgent frame that comes while others are computed waits no longer than it is shown.
+_BACKGROUND_SECONDS = 0.04
+
+_J = TypeVar("_J", FrameJob, EncodeJob)
+
+
+class Pace:
+    """How long a batch of each size takes, in seconds, learnt from those that were run."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    @property
+    def is_known(self) -> bool:
+        return bool(self._seconds)
+
+    def note(self, size: int, seconds: float) -> None:
+        before = self._seconds.get(size, seconds)
+        self._seconds[size] = before + _SMOOTHING * (seconds - before)
+
+    def seconds(self, size: int) -> float:
+        """Expected for a batch, in proportion where that size was never run; 0 at first."""
+        known = [other for other in self._seconds if other <= size] or list(self._seconds)
+        if not known:
+            return 0.0
+        nearest = max(known) if min(known) <= size else min(known)
+        return self._seconds[nearest] * size / nearest
+
+    def forget_a_little(self) -> None:
+        """Believe in a tenth less: work refused because of an outlier would never correct it otherwise."""
+        for size in self._seconds:
+            self._seconds[size] *= _FORGETTING
+
+
+@dataclass
+class _Lane:
+    """One session's waiting jobs. turn: when it was last served, in batches and places, for taking turns."""
+
+    background: bool
+    frames: list[FrameJob] = field(default_factory=list)
+    encodes: list[EncodeJob] = field(default_factory=list)
+    turn: int = 0
+
+    def jobs(self) -> Iterator[Job]:
+        yield from self.encodes
+        yield from self.frames
+
+
+class Lanes:
+    """The waiting jobs of all sessions.
+
+    While all can be in time, the earliest deadline goes first. When they cannot, sessions take turns, so that one with
+    tight deadlines does not starve the others. Jobs without a deadline wait until there are no others.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, _Lane] = {}
+        self._turn = 0
+
+    def __contains__(self, session: str) -> bool:
+        return session in self._lanes
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self.jobs())
+
+    def open(self, session: str, *, background: bool = False) -> None:
+        self._lanes[session] = _Lane(background, turn=self._turn)
+
+    def close(self, session: str) -> list[Job]:
+        """Forget a session. Returns the jobs it still had."""
+        lane = self._lanes.pop(session, None)
+        return [] if lane is None else list(lane.jobs())
+
+    def sessions(self) -> list[str]:
+        """Those that are not in the background."""
+        return [session for session, lane in self._lanes.items() if not lane.background]
+
+    def all_sessions(self) -> list[str]:
+        return list(self._lanes)
+
+    def jobs(self) -> Iterator[Job]:
+        for lane in self._lanes.values():
+            yield from lane.jobs()
+
+    def waiting(self, session: str) -> int:
+        lane = self._lanes[session]
+        return len(lane.frames) + len(lane.encodes)
+
+    def add(self, job: Job) -> None:
+        lane = self._lanes[job.session]
+        if isinstance(job, EncodeJob):
+            lane.encodes.append(job)
+        else:
+            lane.frames.append(job)
+
+    def discard(self, jobs: Collection[Job]) -> None:
+        """Take jobs out, wherever they are."""
+        for lane in self._lanes.values():
+            lane.frames = [job for job in lane.frames if job not in jobs]
+            lane.encodes = [job for job in lane.encodes if job not in jobs]
+
+    def take_encodes(self, most: int) -> list[EncodeJob]:
+        """The next sounds to encode, one per session at most: each needs the one before it."""
+        heads = sorted((lane.encodes[0] for lane in self._lanes.values() if lane.encodes), key=_deadline)
+        return self._taken(heads[:most])
+
+    def take_frames(self, pace: Pace, now: float, most: int, seconds: float) -> list[FrameJob]:
+        """The next batch of frames. most: at once. seconds: a batch should not take longer, for who comes meanwhile."""
+        jobs = sorted((job for lane in self._lanes.values() for job in lane.frames), key=_deadline)
+        urgent = [job for job in jobs if job.deadline < inf]
+        if not urgent:
+            return self._taken(jobs[: _largest(pace, min(most, len(jobs)), _BACKGROUND_SECONDS)])
+        sizes = [size for size in BATCH_SIZES if size <= min(most, len(urgent))] or [1]
+        best = min(pace.seconds(size) / size for size in sizes)
+        if all(now + (place + 1) * best <= job.deadline for place, job in enumerate(urgent)):
+            return self._taken(urgent[: _largest(pace, sizes[0], min(seconds, urgent[0].deadline - now))])
+        affordable = [size for size in sizes if pace.seconds(size) <= seconds] or [1]
+        batches = [self._in_turns(size, now + pace.seconds(size)) for size in affordable]
+        # As many frames in time per second as can be; one frame too late anyway where nothing can be in time.
+        return self._taken(
+            max(batches, key=lambda batch: len(batch) / max(pace.seconds(len(batch)), 1e-9)) or urgent[:1]
+        )
+
+    def _in_turns(self, count: int, not_before: float) -> list[FrameJob]:
+        """At most ``count`` frames due at ``not_before`` or later, session after session, longest unserved first."""
+        queues = {
+            session: sorted((job for job in lane.frames if not_before <= job.deadline < inf), key=_deadline)
+            for session, lane in self._lanes.items()
+        }
+        turns = {session: lane.turn for session, lane in self._lanes.items()}
+        order: list[FrameJob] = []
+        while len(order) < count and any(queues.values()):
+            session = min((s for s in queues if queues[s]), key=lambda s: (turns[s], queues[s][0].deadline))
+            order.append(queues[session].pop(0))
+            turns[session] = self._turn + len(order)
+        return order
+
+    def _taken(self, jobs: Sequence[_J]) -> list[_J]:
+        for job in jobs:
+            self._turn += 1
+            lane = self._lanes[job.session]
+            if isinstance(job, EncodeJob):
+                lane.encodes.remove(job)
+            else:
+                lane.frames.remove(job)
+                lane.turn = self._turn
+        return list(jobs)
+
+
+def _largest(pace: Pace, most: int, seconds: float) -> int:
+    """The largest batch of at most ``most`` expected to take ``seconds`` at most; 1 where none is, or none is known."""
+    if not pace.is_known:
+        return 1
+    return next((size for size in BATCH_SIZES if size <= most and pace.seconds(size) <= seconds), 1)
+
+
+def _deadline(job: Job) -> float:
+    return job.deadline
