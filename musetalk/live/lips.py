@@ -1,0 +1,254 @@
+"""From the sound of a session to its mouths: windows ahead of time, frames asked from the worker, answers kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from ..errors import MuseTalkError
+from .generator import EncodeJob, EncodeResult, FrameJob, FrameResult, Job
+from .resampling import StreamResampler
+from .segment import Segment, SpokenFrame
+from .speech import LEAD_FRAMES, Speech
+from .stage import Stage
+from .streaming import EncoderInput, FeatureStream
+
+logger = logging.getLogger(__name__)
+
+HORIZON_FRAMES = 16
+_FEED_S = Fraction(2, 25)
+_ENCODE_TRIES = 3
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Engine(Protocol):
+    """The part of a worker that a session uses."""
+
+    def register(self, session_id: str) -> None: ...
+
+    def unregister(self, session_id: str) -> None: ...
+
+    def submit(self, jobs: list[Job]) -> None: ...
+
+
+@dataclass
+class LipCounts:
+    """frames: pictures made. lost: played without the picture, which came too late or not at all. failed: answered
+    with an error."""
+
+    frames: int = 0
+    lost: int = 0
+    failed: int = 0
+
+
+@dataclass(eq=False)
+class _Feeding:
+    """A segment on its way through resampler and features, one at a time."""
+
+    segment: Segment
+    resampler: StreamResampler
+    features: FeatureStream
+
+    def advance(self, samples: np.ndarray, last: bool) -> EncoderInput | None:
+        self.features.feed(self.resampler.push(samples))
+        if last:
+            self.features.feed(self.resampler.flush())
+            self.features.finish()
+        return self.features.prepare()
+
+
+class Lips:
+    """Works ``HORIZON_FRAMES`` ahead of what is played, no further: a burst of sound waits as sound.
+
+    All methods belong to the event loop; heavy steps run in ``executor``. Whatever fails costs pictures, never sound.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        speech: Speech,
+        stage: Stage,
+        engine: Engine,
+        make_features: Callable[[], FeatureStream],
+        fps: Fraction,
+        executor: Executor | None,
+    ) -> None:
+        self.counts = LipCounts()
+        self.generation = 0
+        self._session_id = session_id
+        self._speech = speech
+        self._stage = stage
+        self._engine = engine
+        self._make_features = make_features
+        self._frame_s = float(1 / fps)
+        self._executor = executor
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._feeding: _Feeding | None = None
+        self._encoding: asyncio.Future[EncodeResult | None] | None = None
+        self._next_due = 0.0
+
+    async def run(self) -> None:
+        """Feed segments as sound comes and room is made, until cancelled."""
+        while True:
+            segment = self._segment_to_feed()
+            if segment is None:
+                self._news.clear()
+                await self._news.wait()
+                continue
+            try:
+                await self._feed(segment)
+            except Exception:
+                if not segment.dropped:
+                    logger.exception("session %s: segment %d goes on without lips", self._session_id, segment.number)
+                segment.give_up_lips()
+
+    def wake(self) -> None:
+        """There is sound to feed, or room ahead."""
+        self._news.set()
+
+    def forget(self) -> None:
+        """The segments were dropped: stop what is under way for them."""
+        self.generation += 1
+        self._feeding = None
+        if self._encoding is not None and not self._encoding.done():
+            self._encoding.set_result(None)
+
+    def redraw(self) -> None:
+        """Another avatar: all frames that are not played yet have to be drawn again."""
+        self.generation += 1
+        for segment in self._speech.segments:
+            for frame in segment.frames.values():
+                frame.asked = frame.answered = False
+                frame.picture = None
+
+    def ask(self, next_due: float) -> None:
+        """Ask the worker for frames within the horizon. next_due: when the next frame of the session is due."""
+        self._next_due = next_due
+        jobs: list[Job] = []
+        ahead = 0
+        for segment in self._speech.segments:
+            ahead += 0 if segment.playing else LEAD_FRAMES
+            for index, frame in segment.frames.items():
+                if not frame.asked:
+                    frame.asked = True
+                    jobs.append(self._job(segment, frame, next_due + (ahead + index - segment.next) * self._frame_s))
+            ahead += max(0, segment.known - segment.next)
+        if jobs:
+            self._submit(jobs)
+
+    def awaited_position(self) -> int | None:
+        """The position of the footage that the next spoken frame is drawn on."""
+        for segment in self._speech.segments:
+            for frame in segment.frames.values():
+                return frame.position
+        return None
+
+    def _segment_to_feed(self) -> Segment | None:
+        ahead = 0
+        for segment in self._speech.segments:
+            ahead += max(0, segment.known - segment.next)
+            if ahead >= HORIZON_FRAMES:
+                return None
+            if not segment.complete:
+                return segment if segment.ended or segment.sound.fed < segment.sound.heard else None
+        return None
+
+    async def _feed(self, segment: Segment) -> None:
+        if self._feeding is None or self._feeding.segment is not segment:
+            self._feeding = _Feeding(segment, StreamResampler(segment.rate), self._make_features())
+        feeding = self._feeding
+        samples = segment.sound.feed(int(_FEED_S * segment.rate))
+        last = segment.fully_fed
+        waiting = await self._aside(feeding.advance, samples, last)
+        while waiting is not None and not segment.dropped:
+            states = await self._encode(waiting.mel, segment)
+            if segment.dropped:
+                return
+            for made in await self._aside(feeding.features.accept, waiting, states):
+                if not segment.dropped:
+                    is_wanted = segment.known >= segment.next
+                    segment.add_window(made.window, self._stage.reserve() if is_wanted else -1)
+            self.ask(self._next_due)
+            waiting = await self._aside(feeding.features.prepare)
+        segment.complete = last
+
+    async def _encode(self, mel: torch.Tensor, segment: Segment) -> torch.Tensor:
+        for attempt in range(_ENCODE_TRIES):
+            self._encoding = self._loop.create_future()
+            done = self._handing_over(self._settle, self._encoding)
+            job = EncodeJob(mel, self._next_due, self._session_id, self.generation, lambda: segment.dropped, done)
+            self._submit([job])
+            result = await self._encoding
+            if result is not None and result.states is not None:
+                return result.states
+            if result is None or segment.dropped:
+                raise MuseTalkError("the segment was dropped")
+            logger.warning("session %s: encoding failed, try %d: %s", self._session_id, attempt + 1, result.error)
+        raise MuseTalkError(f"the audio encoder failed {_ENCODE_TRIES} times")
+
+    @staticmethod
+    def _settle(future: asyncio.Future[EncodeResult | None], result: EncodeResult) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    def _job(self, segment: Segment, frame: SpokenFrame, deadline: float) -> FrameJob:
+        generation = self.generation
+        return FrameJob(
+            self._stage.avatar,
+            self._stage.source(frame.position),
+            frame.window,
+            deadline,
+            self._session_id,
+            generation,
+            lambda: segment.dropped or self.generation != generation,
+            self._handing_over(self._answer, frame),
+        )
+
+    def _answer(self, frame: SpokenFrame, result: FrameResult) -> None:
+        if result.job.generation != self.generation:
+            return
+        if result.dropped:
+            # Speech began later than expected, or the worker is behind: what is still to be played is asked again.
+            frame.asked = False
+            return
+        frame.answered, frame.picture = True, result.frame
+        if result.error is None:
+            self.counts.frames += 1
+        else:
+            self.counts.failed += 1
+            logger.warning("session %s: a frame failed: %s", self._session_id, result.error)
+
+    def _submit(self, jobs: list[Job]) -> None:
+        try:
+            self._engine.submit(jobs)
+        except MuseTalkError as error:
+            for job in jobs:
+                if isinstance(job, FrameJob):
+                    job.done(FrameResult(job, error=error))
+                else:
+                    job.done(EncodeResult(job, error=error))
+
+    def _handing_over(self, take: Callable[[T, R], None], first: T) -> Callable[[R], None]:
+        """A callback for the worker's thread that has ``take(first, result)`` called in the event loop's."""
+
+        def done(result: R) -> None:
+            # The loop may have ended before the worker was through.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(take, first, result)
+
+        return done
+
+    async def _aside(self, work: Callable[..., R], *args: Any) -> R:
+        return await self._loop.run_in_executor(self._executor, work, *args)

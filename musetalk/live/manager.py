@@ -1,0 +1,167 @@
+"""All sessions of a server: made, found, limited and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from fractions import Fraction
+from typing import Protocol
+
+from .clock import Clock, MonotonicClock
+from .errors import SessionLimitError, UnknownSessionError
+from .lips import Engine
+from .live_avatar import LiveAvatar
+from .session import Session
+from .streaming import FeatureStream
+from .timeline import FPS, SessionEvent, SessionLimits
+
+logger = logging.getLogger(__name__)
+
+SWEEP_S = 1.0
+_THREADS = 2
+
+
+class Avatars(Protocol):
+    """The part of an avatar store that sessions need."""
+
+    def open(self, name: str) -> LiveAvatar: ...
+
+
+class SessionManager:
+    """Keeps at most ``limits.sessions`` sessions, and ends those that nobody uses or that have lasted too long.
+
+    All from one event loop. worker: computes for all of them. store: of the avatars. make_features: a new feature
+    stream, for each segment. expired: sessions ended by a limit so far.
+    """
+
+    def __init__(
+        self,
+        worker: Engine,
+        store: Avatars,
+        make_features: Callable[[], FeatureStream],
+        limits: SessionLimits | None = None,
+        *,
+        fps: Fraction = FPS,
+        clock: Clock | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        """executor: where pictures are drawn and features computed; None keeps threads of its own until `shutdown`."""
+        self.limits = limits or SessionLimits()
+        self.expired = 0
+        self._worker = worker
+        self._store = store
+        self._make_features = make_features
+        self._fps = fps
+        self._clock = clock or MonotonicClock()
+        self._own_executor = ThreadPoolExecutor(_THREADS, "musetalk-live-draw") if executor is None else None
+        self._executor = executor or self._own_executor
+        self._sessions: dict[str, Session] = {}
+        # Places are taken before the first await, so that two who come at once cannot share the last one.
+        self._coming = 0
+        self._sweeper: asyncio.Task[None] | None = None
+        self._shut = False
+
+    async def create(self, avatar: str) -> Session:
+        """A session that shows an avatar and has begun.
+
+        Raises SessionLimitError when there is no room or the server ends, and what the store raises for the avatar.
+        """
+        if self._shut:
+            raise SessionLimitError("the server is ending; no session can be created")
+        if len(self._sessions) + self._coming >= self.limits.sessions:
+            raise SessionLimitError(f"all {self.limits.sessions} sessions are taken; try again when one has ended")
+        self._coming += 1
+        try:
+            opening = asyncio.get_running_loop().run_in_executor(self._executor, self._store.open, avatar)
+            try:
+                live = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                # Who asked has gone; what is still being opened must not stay in use for ever.
+                opening.add_done_callback(_release)
+                raise
+            return self._begin(live)
+        finally:
+            self._coming -= 1
+
+    def get(self, session_id: str) -> Session:
+        """Raises UnknownSessionError for one that is not, or has ended."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise UnknownSessionError(f"there is no session {session_id[:64]!r}; it may have ended, create another")
+        return session
+
+    def ids(self) -> list[str]:
+        """Of the sessions that are, the oldest first."""
+        return list(self._sessions)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    async def close(self, session_id: str, reason: str = "") -> None:
+        """End a session. Raises UnknownSessionError."""
+        await self.get(session_id).close(reason)
+
+    async def shutdown(self) -> None:
+        """End all sessions and free everything; no other can be created. May be called again."""
+        self._shut = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+            self._sweeper = None
+        await asyncio.gather(*(session.close("the server ended") for session in list(self._sessions.values())))
+        if self._own_executor is not None:
+            self._own_executor.shutdown(wait=False)
+
+    def _begin(self, avatar: LiveAvatar) -> Session:
+        try:
+            if self._shut:
+                raise SessionLimitError("the server is ending; no session can be created")
+            session = Session(
+                secrets.token_urlsafe(12),
+                self._worker,
+                avatar,
+                self._make_features,
+                fps=self._fps,
+                limits=self.limits,
+                clock=self._clock,
+                executor=self._executor,
+            )
+            session.start()
+        except BaseException:
+            avatar.release()
+            raise
+        self._sessions[session.id] = session
+        session.listen(lambda event: self._heard(session.id, event))
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="live-sweep")
+        return session
+
+    def _heard(self, session_id: str, event: SessionEvent) -> None:
+        if event.kind == "closed":
+            self._sessions.pop(session_id, None)
+            logger.info("session %s ended: %s", session_id, event.detail or "closed")
+
+    async def _sweep(self) -> None:
+        while True:
+            await self._clock.sleep_until(self._clock.now() + SWEEP_S)
+            # In a method of its own, so that no session stays alive as a variable while this sleeps.
+            await self._end_expired()
+
+    async def _end_expired(self) -> None:
+        for session in list(self._sessions.values()):
+            reason = session.expiry()
+            if reason is None:
+                continue
+            self.expired += 1
+            try:
+                await session.close(reason)
+            except Exception:
+                logger.exception("session %s could not be ended cleanly", session.id)
+
+
+def _release(opening: asyncio.Future[LiveAvatar]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().release()

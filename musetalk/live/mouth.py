@@ -1,0 +1,44 @@
+"""Into and out of speech without a pop."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+class MouthFade:
+    """Cross-fades between the closed mouth and the speaking one over ``frames`` pictures.
+
+    What speech adds to the closed picture (zero outside the redrawn face) is faded, never the picture itself: the
+    footage goes on moving underneath. Where the next spoken picture is missing, the last one's share dies away.
+    Pictures are uint8 RGB ``[H, W, 3]``; inputs are never written to, and an output may be an input.
+    """
+
+    def __init__(self, frames: int = 4) -> None:
+        self._frames = frames
+        self._step = 0
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
+
+    def speak(self, spoken: np.ndarray, closed: np.ndarray) -> np.ndarray:
+        """The picture of a frame that is spoken."""
+        self._step = min(self._step + 1, self._frames)
+        self._last = (spoken, closed)
+        return spoken if self._step == self._frames else self._blend(closed)
+
+    def rest(self, closed: np.ndarray) -> np.ndarray:
+        """The picture of a frame that is silent, or whose spoken picture did not come."""
+        self._step = max(self._step - 1, 0)
+        if self._step == 0:
+            self._last = None
+        return closed if self._last is None else self._blend(closed)
+
+    def cut(self) -> None:
+        """The next silent picture is closed at once: speech was interrupted, or the avatar changed."""
+        self._step, self._last = 0, None
+
+    def _blend(self, onto: np.ndarray) -> np.ndarray:
+        assert self._last is not None
+        spoken, closed = self._last
+        added = cv2.subtract(spoken, closed, dtype=cv2.CV_16S)
+        share = self._step / self._frames
+        return np.asarray(cv2.addWeighted(added, share, onto, 1.0, 0.0, dtype=cv2.CV_8U))
