@@ -48,7 +48,6 @@ def train_mini(config: MiniConfig, *, device: torch.device | str | None = None, 
     """
     place, root = resolve_device(device), config.output
     finished: list[str] = []
-    # The two do not need each other: so that the longer one does not wait for speech to be synthesised, it comes last.
     if not run_stage(AudioStage(config.audio, place, config.seed), root / "audio", quiet=quiet):
         return MiniReport((), "audio", None)
     finished.append("audio")
