@@ -14,6 +14,7 @@ from .errors import MuseTalkError
 from .evaluation.cli import add_evaluate
 from .face.names import LANDMARK_SOURCES
 from .included import DEFAULT_FOLDER, models_folder
+from .live.cli_live import add_live
 from .playback import LOOP_MODES
 from .profile import MASK_SOURCES, PARSING_MODES, VAE_SAMPLING, Profile
 from .training.cli_adapter import add_train_adapter
@@ -70,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_train_mini(subparsers, _add_command)
     add_synthesize(subparsers, _add_command)
     add_evaluate(subparsers)
+    add_live(subparsers, _add_command)
     return parser
 
 

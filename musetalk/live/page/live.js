@@ -1,0 +1,212 @@
+// The page of live avatars. `?clean=1` shows nothing but the picture, for a virtual camera; `?session=` joins one.
+// A token comes by the form, or by the address's part after # (#token=...), which no server and no log ever sees.
+import { LiveClient, Server, ServerError } from "./client.js";
+import { piecesOf, RATE } from "./sound.js";
+
+const $ = (id) => document.getElementById(id);
+const query = new URLSearchParams(location.search);
+const secret = new URLSearchParams(location.hash.slice(1));
+const clean = query.get("clean") === "1";
+const JOB_POLL = 500;
+const RECONNECT = 2000;
+const LOG_LINES = 200;
+
+const server = new Server(new URL("./", location.href), secret.get("token") ?? sessionStorage.getItem("musetalk.token") ?? "");
+let config = {};
+let client;
+let microphone;
+
+if (clean) document.documentElement.classList.add("clean");
+if (secret.has("token")) history.replaceState(null, "", location.pathname + location.search);
+
+function note(text, kind = "") {
+  const line = document.createElement("p");
+  line.textContent = text;
+  line.className = kind;
+  $("log").append(line);
+  while ($("log").childElementCount > LOG_LINES) $("log").firstChild.remove();
+  $("log").scrollTop = $("log").scrollHeight;
+}
+
+function notice(text) {
+  $("notice").textContent = text;
+}
+
+/** Runs `work`; a failure is told on the page. */
+async function guarded(work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof ServerError && error.status === 401) $("unlock").hidden = false;
+    note(error.message, "error");
+    if (!client?.peer) notice(error.message);
+    return undefined;
+  }
+}
+
+function onEvent({ detail: event }) {
+  if (event.type === "speaking") $("state").textContent = event.value ? "speaking" : "listening";
+  if (event.type === "error") note(event.message, "error");
+  if (event.type === "agent" && event.text && event.final) {
+    note(`${event.kind === "user_text" ? "You" : "Avatar"}: ${event.text}`, event.kind === "error" ? "error" : "");
+  }
+  if (event.type === "session" && event.kind === "closed") void stop(event.detail || "The session has ended.");
+}
+
+function onState({ detail: state }) {
+  $("state").textContent = state === "connected" ? "listening" : state;
+  if (state === "connected") notice("");
+  if (state === "failed" || state === "disconnected") {
+    notice("The connection was lost. Trying again…");
+    const lost = client;
+    setTimeout(() => lost && lost === client && lost.peer?.connectionState !== "connected" && guarded(rejoin), RECONNECT);
+  }
+}
+
+function rejoin() {
+  return client.watch(microphone ? { microphone, to: config.agent ? "agent" : "avatar" } : {});
+}
+
+async function join(session) {
+  client = new LiveClient(server, session, config.ice_servers);
+  client.addEventListener("event", onEvent);
+  client.addEventListener("state", onState);
+  client.addEventListener("track", ({ detail }) => {
+    if ($("video").srcObject !== detail) $("video").srcObject = detail;
+    void $("video").play().catch(() => undefined);
+  });
+  notice("Connecting…");
+  await client.watch();
+  const link = new URL(location.pathname, location.href);
+  link.search = new URLSearchParams({ clean: "1", session });
+  if (server.token) link.hash = new URLSearchParams({ token: server.token });
+  $("clean").href = link;
+  $("controls").disabled = false;
+  $("start").textContent = "Stop";
+}
+
+async function start() {
+  const { id } = await server.json("sessions", { avatar: $("avatars").value });
+  await join(id);
+}
+
+async function stop(reason = "") {
+  const ending = client;
+  client = undefined;
+  releaseMicrophone();
+  $("controls").disabled = true;
+  $("start").textContent = "Start";
+  $("state").textContent = "idle";
+  notice(reason);
+  await (clean || query.has("session") ? ending?.leave() : ending?.end());
+}
+
+function releaseMicrophone() {
+  microphone?.stop();
+  microphone = undefined;
+  $("microphone").setAttribute("aria-pressed", "false");
+}
+
+async function toggleMicrophone() {
+  if (microphone) {
+    releaseMicrophone();
+  } else {
+    const constraints = { audio: { echoCancellation: true, noiseSuppression: true } };
+    [microphone] = (await navigator.mediaDevices.getUserMedia(constraints)).getAudioTracks();
+    $("microphone").setAttribute("aria-pressed", "true");
+  }
+  await rejoin();
+}
+
+function setMuted(muted) {
+  $("video").muted = muted;
+  $("mute").textContent = muted ? "Muted" : "Sound on";
+  $("mute").setAttribute("aria-pressed", String(muted));
+}
+
+async function listAvatars(chosen) {
+  const { avatars } = await server.json("avatars");
+  $("avatars").replaceChildren(
+    ...avatars.filter(({ error }) => !error).map(({ name, warm }) => new Option(warm ? `${name} (ready)` : name, name)),
+  );
+  if (chosen) $("avatars").value = chosen;
+  $("start").disabled = avatars.length === 0;
+  if (avatars.length === 0) {
+    notice("There is no avatar yet. Add one with a video or a picture of a person.");
+    $("add").open = true;
+  }
+}
+
+async function upload() {
+  const [file] = $("footage").files;
+  const name = $("name").value;
+  if (file.size > config.upload_bytes) throw new Error("The file is too large for this server.");
+  $("progress").hidden = false;
+  $("progress").removeAttribute("value");
+  try {
+    const response = await server.request(`avatars?${new URLSearchParams({ name })}`, { method: "POST", body: file });
+    let job = await response.json();
+    while (job.state === "waiting" || job.state === "running") {
+      await new Promise((resolve) => setTimeout(resolve, JOB_POLL));
+      job = await server.json(`jobs/${job.id}`);
+      if (job.total > 0) $("progress").value = job.done / job.total;
+    }
+    if (job.state !== "done") throw new Error(job.error ?? `The preparation was ${job.state}.`);
+    note(`${name} is ready.`);
+    await listAvatars(name);
+  } finally {
+    $("progress").hidden = true;
+  }
+}
+
+async function open() {
+  config = await server.json("config");
+  $("ask").hidden = !config.agent;
+  $("speak").hidden = !config.speech;
+  $("say").hidden = !config.agent && !config.speech;
+  $("unlock").hidden = !config.token || Boolean(server.token);
+  if (config.token && !server.token) return notice("This server asks for its token.");
+  if (!clean) await listAvatars();
+  if (query.has("session")) await join(query.get("session"));
+  return undefined;
+}
+
+$("unlock").addEventListener("submit", (event) => {
+  event.preventDefault();
+  server.token = $("token").value.trim();
+  sessionStorage.setItem("musetalk.token", server.token);
+  $("unlock").hidden = true;
+  notice("");
+  void guarded(open);
+});
+$("start").addEventListener("click", () => guarded(() => (client ? stop() : start())));
+$("avatars").addEventListener("change", () => client && guarded(() => client.become($("avatars").value)));
+$("say").addEventListener("submit", (event) => {
+  event.preventDefault();
+  void guarded(() => client.say($("text").value, config.speech ? "speech" : "agent"));
+});
+$("ask").addEventListener("click", () => guarded(() => client.say($("text").value, "agent")));
+$("file").addEventListener("change", () => guarded(async () => client.push(await piecesOf($("file").files[0]), RATE)));
+$("microphone").addEventListener("click", () => guarded(toggleMicrophone));
+$("interrupt").addEventListener("click", () => guarded(() => client.interrupt()));
+$("mute").addEventListener("click", () => setMuted(!$("video").muted));
+$("full").addEventListener("click", () => $("video").requestFullscreen());
+$("upload").addEventListener("submit", (event) => {
+  event.preventDefault();
+  void guarded(upload);
+});
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, textarea, select");
+  if (event.key === "Escape" && client && !document.fullscreenElement) void guarded(() => client.interrupt());
+  if (event.key === "f" && !typing && !event.ctrlKey && !event.metaKey) void $("video").requestFullscreen();
+});
+addEventListener("pagehide", () => client && !query.has("session") && void client.end());
+setInterval(async () => {
+  const figures = await client?.figures();
+  if (!figures) return;
+  $("fps").textContent = figures.fps.toFixed(0);
+  $("delay").textContent = figures.delay === undefined ? "–" : `${figures.delay.toFixed(0)} ms`;
+}, 1000);
+
+if (clean) setMuted(false);
+void guarded(open);
