@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from musetalk.training.synthetic.clips import Clip
+    from musetalk.training.synthetic.espeak import Speech
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,7 +35,17 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def random_models() -> ModuleType:
     """tests/random_models.py: makes models with random weights in the official layout."""
-    spec = importlib.util.spec_from_file_location("random_models", ROOT / "tests" / "random_models.py")
+    return _helper("random_models")
+
+
+@pytest.fixture(scope="session")
+def talking() -> ModuleType:
+    """tests/talking.py: clips with exact truth, a recorded sentence, and the measure of mouths in pictures."""
+    return _helper("talking")
+
+
+def _helper(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -57,6 +73,37 @@ def tiny_models(tiny_models_dir: Path):
     from musetalk import load_models
 
     return load_models(tiny_models_dir, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def mini_models():
+    """musetalk-mini, the model that lies in the package: the one whose pictures mean something."""
+    from musetalk import load_models
+
+    return load_models("mini", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def talking_clip(talking: ModuleType) -> Callable[..., Clip]:
+    """Makes clips of a bundled portrait or a drawn face: ``talking_clip(face, speech, fps)``, by default the
+    astronaut saying the recorded sentence at 25 fps."""
+    return talking.talking_clip
+
+
+@pytest.fixture(scope="session")
+def fresh_speech() -> Callable[[int], Speech]:
+    """Speaks a sentence in a voice that training never hears, chosen by a seed; skips where espeak-ng is not."""
+    from musetalk.errors import MuseTalkError
+    from musetalk.training.synthetic.espeak import speak
+    from musetalk.training.synthetic.scripts import held_out_line
+
+    def make(seed: int) -> Speech:
+        try:
+            return speak(*held_out_line(np.random.default_rng(seed)))
+        except MuseTalkError as error:
+            pytest.skip(f"NOT RUN: {error}")
+
+    return make
 
 
 @pytest.fixture(scope="session")
