@@ -1,8 +1,9 @@
-// ComfyUI imports every .js file under this folder by itself; this one has effects, those in lib/ only export.
+// ComfyUI imports every .js file under this folder by itself; those beside this one have effects, lib/ only exports.
 // They are .js rather than .mjs because ComfyUI serves .js uncached: an update never mixes old files with new.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { parseBoxes } from "./lib/face_boxes.js";
+import { after, guarded, loadStyle, locale, nodeOfKey, takePlace } from "./lib/graph.js";
 import { messagesFor } from "./lib/messages.js";
 import { ShiftView } from "./lib/shift_view.js";
 import { ShiftWidget } from "./lib/shift_widget.js";
@@ -15,46 +16,9 @@ const REBUILD_TIME = 200;
 /** The view of each node that has one. @type {WeakMap<object, ShiftView>} */
 const views = new WeakMap();
 
-/** Runs `work`; a failure is told to the console and nobody else, so that the canvas stays usable. */
-function guarded(work) {
-  try {
-    return work();
-  } catch (error) {
-    console.warn("[MuseTalk Studio]", error);
-    return undefined;
-  }
-}
-
-/** Makes `node[name]` run `work` after whatever it ran before. */
-function after(node, name, work) {
-  const original = node[name];
-  node[name] = function (...args) {
-    const result = original?.apply(this, args);
-    guarded(() => work(...args));
-    return result;
-  };
-}
-
-function loadStyle() {
-  const link = document.createElement("link");
-  link.rel = "stylesheet";
-  link.href = new URL("./musetalk.css", import.meta.url).href;
-  document.head.append(link);
-}
-
 /** The address of a picture that a node wrote; never served from a cache, since names come back after a restart. */
 function pictureUrl({ filename, subfolder, type }) {
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type, rand: String(Math.random()) })}`);
-}
-
-/**
- * Puts `view` where the view of the same node was before the graph was rebuilt. Undo makes new nodes, but Vue nodes
- * (frontend 1.49) keep what they showed for the id and do not look for a new element.
- */
-function takePlace(node, view) {
-  if (view.element.isConnected || node.graph !== app.canvas?.graph) return;
-  const shown = document.querySelector(`[data-node-id="${CSS.escape(String(node.id))}"] .musetalk-shift`);
-  shown?.replaceWith(view.element);
 }
 
 /** The view of `node`, made on first use; undefined if the node has no bbox_shift. */
@@ -65,7 +29,7 @@ function viewOf(node) {
   if (!widget) return undefined;
 
   const view = new ShiftView({
-    messages: messagesFor(app.extensionManager?.setting?.get("Comfy.Locale")),
+    messages: messagesFor(locale()),
     pictureUrl,
     onShift: (value) => guarded(() => widget.write(value, app.canvas)),
     onLook: () => guarded(() => view.showShift(widget.state())),
@@ -78,7 +42,7 @@ function viewOf(node) {
   widget.follow(() => guarded(() => view.showShift(widget.state())));
   after(node, "onConfigure", () => {
     view.showShift(widget.state());
-    setTimeout(() => guarded(() => takePlace(node, view)), REBUILD_TIME);
+    setTimeout(() => guarded(() => takePlace(node, view.element)), REBUILD_TIME);
   });
   after(node, "onConnectionsChange", () => view.showShift(widget.state()));
   after(node, "onRemoved", () => {
@@ -101,15 +65,6 @@ function showOutput(node, output) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** The node of a key of `app.nodeOutputs`: "12" in the root graph, "<subgraph id>:12" inside a subgraph. */
-function nodeOfKey(key) {
-  const root = app.rootGraph ?? app.graph;
-  const cut = key.lastIndexOf(":");
-  const graph = cut < 0 ? root : root?.subgraphs?.get(key.slice(0, cut));
-  const id = key.slice(cut + 1);
-  return graph?.getNodeById(id) ?? graph?.getNodeById(Number(id));
-}
-
 /** Puts the pictures back after the graph was rebuilt: another tab, undo, a subgraph opened. */
 function restore(nodeOutputs) {
   for (const [key, output] of Object.entries(nodeOutputs ?? {})) {
@@ -122,7 +77,7 @@ function restore(nodeOutputs) {
 app.registerExtension({
   name: "musetalk.studio",
   init() {
-    guarded(loadStyle);
+    guarded(() => loadStyle("./musetalk.css", import.meta.url));
   },
   nodeCreated(node) {
     if (node.comfyClass !== PREPARE_AVATAR) return;

@@ -9,7 +9,8 @@ from .adapter import ApplyLoRA
 from .audio import AudioFeatures
 from .avatar_files import LoadAvatar, SaveAvatar
 from .find_faces import FindFaces
-from .host import folders
+from .host import folders, live_routes
+from .live import LiveAvatar
 from .loaders import LoadModels
 from .measure import MeasureSync
 from .paste_back import DecodePasteBack, PasteBack
@@ -32,14 +33,16 @@ NODES: list[type[io.ComfyNode]] = [
     FindFaces,
     ApplyLoRA,
     MeasureSync,
+    LiveAvatar,
 ]
 
 
 class MuseTalkExtension(ComfyExtension):
-    """Its nodes, and what they replace."""
+    """Its nodes, what they replace, and its routes."""
 
     def __init__(self) -> None:
         folders.register()  # schemas list what is in them
+        live_routes.register()
 
     async def on_load(self) -> None:
         # Releases before 0.14 never call this; they have no replacements either.

@@ -150,6 +150,13 @@ def duo(portrait: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def live_extra(comfy_python: str) -> None:
+    """What live avatars need beyond the pack's requirements."""
+    if subprocess.run([comfy_python, "-c", "import aiortc, prometheus_client"], capture_output=True).returncode:
+        pytest.skip("NOT RUN: ComfyUI's Python needs the extra [live]: pip install -c constraints.txt '.[live]'")
+
+
+@pytest.fixture(scope="session")
 def server(
     comfy_root: Path,
     comfy_python: str,

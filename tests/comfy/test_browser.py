@@ -98,7 +98,7 @@ def test_page_sends_what_the_api_workflow_says(seen: dict[str, Any], name: str) 
 
 def test_all_nodes_survive_saving_and_opening(seen: dict[str, Any]) -> None:
     nodes = seen["allNodes"]
-    assert len(nodes["types"]) == 13
+    assert len(nodes["types"]) == 14
     assert nodes["after"] == nodes["before"]
     assert len(nodes["before"]["links"]) > 20
     assert nodes["errors"] == []

@@ -198,6 +198,14 @@ def test_two_speakers(host):
     assert all(f"person {index}: " in text for text in texts for index in (0, 1))
 
 
+def test_live_avatar(live_extra, host):
+    prompt, result = run(host, "live_avatar")
+    (node,) = nodes_of(prompt, "MuseTalkLiveAvatar")
+    (preview,) = nodes_of(prompt, "PreviewAny")
+    (told,) = result.outputs[node]["musetalk_live"]
+    assert result.outputs[preview]["text"][0] == host.address + told["path"]
+
+
 def test_every_workflow_has_a_test():
     tests = " ".join(name for name in globals() if name.startswith("test_"))
     assert [name for name in NAMES if name not in tests] == []
