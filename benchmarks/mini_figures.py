@@ -3,9 +3,10 @@
     python benchmarks/mini_figures.py [--models mini] [--face PICTURE] [--folder build/mini/figures] [--json]
 
 Milestone b: the bundled photographs. Milestone c: persons varied from them and drawn faces, in no training, and with
---face a picture in which the engine finds the face by itself. Voices and sentences are held out. Every clip goes from
+--face a picture in which the engine finds the face by itself. Voices and sentences are those of the test part, with
+which no training was even validated; there are few, so clips may share a sentence. Every clip goes from
 its silent source through the public functions and is scored as `musetalk evaluate --truth --vae` does, but on the
-frames themselves instead of a lossy file of them. The same --seed is the same faces, voices and sentences.
+frames themselves instead of a lossy file of them. The same --seed is the same faces, voices and order of sentences.
 
 Prints a Markdown table. --folder keeps the clips, to look at or to measure by the commands. Needs espeak-ng.
 """
@@ -17,11 +18,9 @@ import json
 import shutil
 import tempfile
 import time
-import wave
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from musetalk.evaluation.truth import KnownClip, OpeningScores, TruthScores, com
 from musetalk.face.boxes import add_extra_margin
 from musetalk.face.tracking import track_faces
 from musetalk.latents import crop_face, decode_batch, encode_faces
-from musetalk.training.synthetic.clip_folder import FACES, FPS, ClipOptions, write_clips
+from musetalk.training.synthetic.clip_folder import FACES, FPS, ClipOptions, write_clips, write_sound, write_video
 from musetalk.training.synthetic.clips import Clip, frame_times
 from musetalk.training.synthetic.opening import OpeningProbe
 from musetalk.training.synthetic.scene import Scene
@@ -53,14 +52,12 @@ from musetalk.training.synthetic.truth_file import (
     read_truth,
     write_truth,
 )
-from musetalk.video.writer import VideoWriter
 
 KINDS = FACES[:3]  # in the order in which "all" takes them
 PICTURE_FILE = "source.png"
 LONGEST_SIDE = 1024
-BATCH = 16
-# Apart from the streams of random numbers of the clips and of training.
-STREAM = 7
+# Of the seeds (stream, seed, index), as in clip_folder: no clip there has the same.
+SPEECH_STREAM = 0x70696374
 
 Pair = tuple[np.ndarray, np.ndarray]
 """Two series of openings, float64 ``[N]``, in the vertical unit of their faces: so faces can be pooled."""
@@ -141,7 +138,8 @@ def main() -> None:
 
 
 def synthetic_cases(folder: Path, count: int, options: ClipOptions) -> list[Case]:
-    """The clips of `musetalk synthesize --held-out`, kind by kind; of one set, so that each has a speech of its own."""
+    """The clips of `musetalk synthesize --held-out`, kind by kind; of one set, so that each has its own draw of voice
+    and sentences."""
     total = count * len(KINDS)
     write_clips(folder, total, options)
     names = {"photographs": "b: photographs", "varied": "c: varied faces", "drawn": "c: drawn faces"}
@@ -165,7 +163,7 @@ def picture_cases(path: Path, folder: Path, count: int, options: ClipOptions) ->
     still = still_from_mesh(crop_face(picture, box), (track.mesh[0] - box[:2]) * scale)
     cases = []
     for index in range(count):
-        said = narration(options.seconds, np.random.default_rng((options.seed, STREAM, index)), held_out=True)
+        said = narration(options.seconds, np.random.default_rng((SPEECH_STREAM, options.seed, index)), "test")
         clip = Clip(still, said.speech, Take(), Scene(picture, box), Fraction(FPS))
         known = TruthFile(
             clip.truth(), clip.fps, (width, height), box, still, clip.take, str(said.voice), said.lines, {"clip": index}
@@ -176,20 +174,9 @@ def picture_cases(path: Path, folder: Path, count: int, options: ClipOptions) ->
         image.save(target / PICTURE_FILE)
         write_truth(target, known)
         write_sound(target / SOUND_FILE, said.speech.samples)
-        with VideoWriter(target / TALKING_FILE, width, height, clip.fps) as writer:
-            frames = clip.talking()
-            while batch := [clip.scene.with_face(frame.image) for frame in islice(frames, BATCH)]:
-                writer.write(np.stack(batch))
+        write_video(target / TALKING_FILE, clip, clip.talking())
         cases.append(Case(f"c: {path.stem}", target, known))
     return cases
-
-
-def write_sound(path: Path, samples: np.ndarray) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((samples * 32767).round().astype("<i2").tobytes())
 
 
 def drive(models: musetalk.Models, case: Case, others: Sequence[TruthFile]) -> Outcome:

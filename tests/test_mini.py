@@ -12,6 +12,7 @@ from musetalk.audio.source import AudioSource
 from musetalk.cli import main
 from musetalk.errors import InputError
 from musetalk.inpainting import positional_encoding
+from musetalk.video.frames import FrameSource
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,12 @@ def test_a_second_of_sound_becomes_a_video_that_listens(mini, clip, tmp_path, vo
     loud = AudioSource.from_array(np.tile(voice, 2), 16000)
     reports = [lipsync(mini, clip, sound, tmp_path / f"{i}.mp4") for i, sound in enumerate((silent, loud))]
     assert [report.frames for report in reports] == [25, 25]
-    assert reports[0].output.read_bytes() != reports[1].output.read_bytes()
+    pictures = []
+    for report in reports:
+        with FrameSource.open(report.output) as frames:
+            pictures.append(frames[:])
+    changed = (pictures[0] != pictures[1]).any(axis=(1, 2, 3))
+    assert changed.any(), "the mouth does not hear the sound"
 
 
 def test_features_and_positions_have_the_encoders_width(mini, avatar, voice):

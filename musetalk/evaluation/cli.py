@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..included import DEFAULT_FOLDER, models_folder
+from ..included import default_folder, models_folder
 from ..terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def add_evaluate(subparsers: Any) -> None:
         "--fid", nargs=2, type=Path, metavar="FOLDER", help="FID between the pictures and videos of two folders"
     )
     command.add_argument(
-        "--models", type=models_folder, default=DEFAULT_FOLDER, help="models folder, for SyncNet (default: models)"
+        "--models",
+        type=models_folder,
+        help="models folder: SyncNet, and the autoencoder of --vae (default: models, else the included musetalk-mini)",
     )
     command.add_argument("--syncnet", type=Path, help=f"SyncNet's weights (default: {_SYNCNET} in --models, if there)")
     command.add_argument("--device", help="cuda, mps, cpu, ... (default: the best there is)")
@@ -61,6 +63,9 @@ def add_evaluate(subparsers: Any) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> Result:
     """The command: its JSON result and its exit code."""
+    if args.truth is None and (args.other is not None or args.vae):
+        option = "--vae" if args.other is None else "--other"
+        raise InputError(f"{option} belongs to the truth of a synthetic clip; pass --truth FILE, or leave {option} out")
     if args.fid is not None:
         given = [name for name in ("video", "reference", "audio", "truth", "output") if getattr(args, name) is not None]
         if given:
@@ -80,11 +85,10 @@ def _evaluate(args: argparse.Namespace) -> Result:
     if args.output is not None:
         check_report_target(args.output, overwrite=args.overwrite)
         require("matplotlib", "evaluate")
-    if args.truth is None and (args.other is not None or args.vae):
-        raise InputError("--other and --vae belong to a truth; pass --truth FILE")
+    models = args.models or default_folder()
     syncnet = args.syncnet
-    if syncnet is None and (args.models / _SYNCNET).is_file():
-        syncnet = args.models / _SYNCNET
+    if syncnet is None and (models / _SYNCNET).is_file():
+        syncnet = models / _SYNCNET
     with TerminalProgress(quiet=args.quiet) as progress:
         found = evaluate(
             args.video,
@@ -93,7 +97,7 @@ def _evaluate(args: argparse.Namespace) -> Result:
             syncnet=syncnet,
             truth=args.truth,
             others=args.other,
-            vae=_autoencoder(args) if args.vae else None,
+            vae=_autoencoder(models, args.device) if args.vae else None,
             device=args.device,
             progress=progress,
         )
@@ -106,11 +110,11 @@ def _evaluate(args: argparse.Namespace) -> Result:
     return {**found.to_dict(series=False), "written": [str(path) for path in written]}, 0
 
 
-def _autoencoder(args: argparse.Namespace) -> Pictures:
+def _autoencoder(folder: Path, device: str | None) -> Pictures:
     from ..latents import decode_batch, encode_faces
     from ..models.load import load_models
 
-    models = load_models(args.models, device=args.device)
+    models = load_models(folder, device=device)
     return lambda crops: decode_batch(models, encode_faces(models, crops)[:, 4:])
 
 

@@ -117,7 +117,14 @@ def _comparison(evaluation: Evaluation, comparison: Comparison) -> list[Figure]:
 
 def _truth(evaluation: Evaluation, truth: TruthScores) -> list[Figure]:
     missing = evaluation.missing
-    rows = _opening(
+    rows = [
+        Figure(
+            "Frames against the truth",
+            f"{truth.frames} of {truth.truth_frames}",
+            missing.get("truth.frames", "the same index in both, as far as both go"),
+        )
+    ]
+    rows += _opening(
         truth.opening,
         "Mouth and truth",
         missing["truth.opening.correlation"] if truth.opening.correlation is None else "",

@@ -32,6 +32,7 @@ fricative b of Spanish is nearly shut), and the probe errs by about
 
 _BATCH = 16
 _MOST_OTHERS = 20
+_FRAMES_ROUNDED_OFF = 1
 
 Pictures = Callable[[np.ndarray], np.ndarray]
 """Face crops, uint8 RGB ``[n, 256, 256, 3]``, to what a network makes of them, of the same shape."""
@@ -63,12 +64,15 @@ class OpeningScores:
 class TruthScores:
     """A clip against its truth.
 
+    frames: measured, as many as both have. truth_frames: of the truth.
     opening: of the clip. ceiling: of the true clip measured the same way, which nothing can beat. vae: of the true
         clip through the autoencoder, which the generator cannot beat.
     mouth, vae_mouth: pixels around the mouth against the true clip, in the 256 crop. outside: everything out of the
         face box, a few pixels around it left out, against the source that was given to lip-sync.
     """
 
+    frames: int
+    truth_frames: int
     opening: OpeningScores
     ceiling: OpeningScores | None
     vae: OpeningScores | None
@@ -119,8 +123,8 @@ class KnownClip:
 def open_truth(path: Path | str, video: FrameSource, others: Sequence[Path | str] | None = None) -> KnownClip:
     """The clip that ``video`` was made from.
 
-    path: ``truth.json`` or its folder. others: the same of unrelated clips; by default those in the folders beside,
-    20 at most.
+    path: ``truth.json`` or its folder. others: the same of unrelated clips, this one left out where it is among them;
+    by default those in the folders beside, 20 at most.
 
     Raises InputError for a truth that cannot be read, or that is of another size or rate than the video.
     """
@@ -137,7 +141,8 @@ def open_truth(path: Path | str, video: FrameSource, others: Sequence[Path | str
             f"the video has {float(video.fps):.6g} frames a second and the clip of {path} {float(known.fps):.6g}; "
             "give what was made from that clip"
         )
-    unrelated = {Path(other): read_truth(other) for other in (_beside(folder) if others is None else others)}
+    unrelated = {place: read_truth(place) for place in map(_truth_file, _beside(folder) if others is None else others)}
+    unrelated.pop(_truth_file(path), None)
     for other, truth in unrelated.items():
         if truth.fps != known.fps:
             raise InputError(f"{other} has {truth.fps} frames a second and {path} {known.fps}; leave it out of --other")
@@ -199,11 +204,19 @@ def compare_with_truth(
         missing["truth.opening.correlation"] = f"{found.frames} frames of speech are too few, or the mouth is still"
     if found.other_correlation is None:
         missing["truth.opening.other_correlation"] = (
-            "no truth of another clip is beside this one, or the mouth is still"
+            "no truth of another clip was given or is beside this one, or the mouth is still"
         )
     if vae is None:
         missing["truth.vae"] = "pass --vae (vae=...) to measure the true clip through the autoencoder"
+    elif "truth.ceiling" in missing:
+        missing["truth.vae"] = missing["truth.ceiling"]
+    if count < len(known.truth) - _FRAMES_ROUNDED_OFF:
+        missing["truth.frames"] = (
+            f"the video has {count} frames and its truth {len(known.truth)}; the others are not told"
+        )
     return TruthScores(
+        frames=count,
+        truth_frames=len(known.truth),
         opening=found,
         ceiling=scores["ceiling"],
         vae=scores["vae"],
@@ -232,6 +245,12 @@ def _box_with_slack(known: TruthFile) -> np.ndarray:
     slack = max(2, (x1 - x0) // 32)
     width, height = known.size
     return np.clip([x0 - slack, y0 - slack, x1 + slack, y1 + slack], 0, [width, height, width, height])
+
+
+def _truth_file(path: Path | str) -> Path:
+    """One path for each clip, however it is given."""
+    path = Path(path).resolve()
+    return path / TRUTH_FILE if path.is_dir() else path
 
 
 def _beside(folder: Path) -> list[Path]:

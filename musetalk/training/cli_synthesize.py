@@ -24,7 +24,9 @@ def add_synthesize(subparsers: Any, add_command: AddCommand) -> None:
     )
     command.add_argument("--clips", type=int, required=True, metavar="N", help="how many the folder shall hold")
     command.add_argument("--seconds", type=float, default=6.0, help="of each clip (default: 6)")
-    command.add_argument("--seed", type=int, default=0, help="other faces and voices (default: 0)")
+    command.add_argument(
+        "--seed", type=int, default=0, help="0 to 4294967295; another one is other faces and voices (default: 0)"
+    )
     command.add_argument(
         "--faces",
         choices=_FACES,
@@ -32,7 +34,9 @@ def add_synthesize(subparsers: Any, add_command: AddCommand) -> None:
         help="the bundled photographs, persons made of them, drawn faces, or all kinds in turn (default)",
     )
     command.add_argument(
-        "--held-out", action="store_true", help="voices and sentences that no training of musetalk-mini hears"
+        "--held-out",
+        action="store_true",
+        help="voices and sentences that no training of musetalk-mini hears, nor is validated with",
     )
     command.add_argument(
         "--source",

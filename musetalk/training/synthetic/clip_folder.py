@@ -36,8 +36,10 @@ _SETTINGS_FILE = "clips.json"
 _FORMAT, _VERSION = "musetalk-clips", 1
 _SECONDS = (1.0, 600.0)
 _BATCH = 16
-# No stream of random numbers of a training: the faces of clips are in none.
-_STREAM = 6
+# First words of the seeds (stream, seed, index), apart from those of training, which are small. Faces have a stream of
+# their own, since espeak-ng's jitter changes how much a narration draws.
+_FACE_STREAM, _SPEECH_STREAM = 0x66616365, 0x73706565
+_MOST_SEED = 2**32 - 1
 
 Progress = Callable[[str, int, int], None]
 """``progress("clips", done, total)``."""
@@ -47,8 +49,9 @@ Progress = Callable[[str, int, int], None]
 class ClipOptions:
     """What clips are like; one folder has one.
 
-    seconds: of each, 1 to 600. faces: whose; ``all`` takes the kinds in turn. held_out: voices and sentences that
-    training never hears. as_found: the source to lip-sync has the mouth of its picture instead of one at rest.
+    seconds: of each, 1 to 600. seed: 0 to 2**32 - 1. faces: whose; ``all`` takes the kinds in turn. held_out: voices
+    and sentences of `scripts`' test part, which a training neither hears nor is validated with. as_found: the source
+    to lip-sync has the mouth of its picture instead of one at rest.
     """
 
     seconds: float = 6.0
@@ -60,8 +63,8 @@ class ClipOptions:
     def __post_init__(self) -> None:
         if not _SECONDS[0] <= self.seconds <= _SECONDS[1]:
             raise InputError(f"clips of {self.seconds:g} s were asked for; choose {_SECONDS[0]:g} to {_SECONDS[1]:g} s")
-        if self.seed < 0:
-            raise InputError(f"seed {self.seed} is negative; choose 0 or more")
+        if not 0 <= self.seed <= _MOST_SEED:
+            raise InputError(f"seed {self.seed} is out of range; choose 0 to {_MOST_SEED}")
         if self.faces not in FACES:
             raise InputError(f"there are no faces {self.faces!r}; choose one of {', '.join(FACES)}")
 
@@ -72,7 +75,8 @@ def write_clips(
     """Fill a folder up to ``count`` clips ``clip-0000`` ..., each a folder that is complete or absent.
 
     What is there of the same options is kept, so an interrupted run is continued and a set enlarged by asking again.
-    Which face, voice and sentences clip i has follows from seed and i; the voice's sound differs by a hair each time.
+    Face, take, voice and the order of the sentences in clip i follow from seed and i. The voice's sound differs by a
+    hair each time, and with it how much of the last sentence is heard.
     Returns the folders of the clips made by this call.
 
     Raises InputError for options that differ from those of the folder, OutputError where it cannot be written.
@@ -101,11 +105,15 @@ def write_clips(
 
 def cast(index: int, options: ClipOptions) -> tuple[Clip, TruthFile]:
     """Clip ``index`` of a set, and the truth about it. Raises MuseTalkError where espeak-ng is not installed."""
-    rng = np.random.default_rng((options.seed, _STREAM, index))
+    rng = np.random.default_rng((_FACE_STREAM, options.seed, index))
     kind = _KINDS[index % len(_KINDS)] if options.faces == "all" else options.faces
     turn = index // len(_KINDS) if options.faces == "all" else index
     photo = PHOTOS[turn % len(PHOTOS)]
-    said = narration(options.seconds, rng, options.held_out)
+    said = narration(
+        options.seconds,
+        np.random.default_rng((_SPEECH_STREAM, options.seed, index)),
+        "test" if options.held_out else "training",
+    )
     if kind == "photographs":
         clip = make_clip(photo, said.speech, fps=FPS)
     else:
@@ -146,10 +154,10 @@ def _write_whole(target: Path, index: int, options: ClipOptions) -> None:
     part = target.with_name(f".{target.name}-{secrets.token_hex(4)}.part")
     try:
         part.mkdir()
-        _write_sound(part / SOUND_FILE, clip.speech.samples)
+        write_sound(part / SOUND_FILE, clip.speech.samples)
         sound = AudioSource.from_array(clip.speech.samples, SAMPLE_RATE)
-        _write_video(part / TALKING_FILE, clip, clip.talking(), sound)
-        _write_video(part / SOURCE_FILE, clip, clip.resting(as_found=options.as_found))
+        write_video(part / TALKING_FILE, clip, clip.talking(), sound)
+        write_video(part / SOURCE_FILE, clip, clip.resting(as_found=options.as_found))
         write_truth(part, known)
         (part / BOXES_FILE).write_text(json.dumps([_found_box(clip.scene)]) + "\n", "utf-8")
         part.replace(target)
@@ -163,14 +171,16 @@ def _found_box(scene: Scene) -> list[int]:
     return [x0, y0, x1, y1 - Profile().extra_margin]
 
 
-def _write_video(path: Path, clip: Clip, frames: Iterator[Rendered], sound: AudioSource | None = None) -> None:
+def write_video(path: Path, clip: Clip, frames: Iterator[Rendered], sound: AudioSource | None = None) -> None:
+    """Face crops of a clip, in its picture, as a video file. Raises OSError."""
     height, width = clip.scene.picture.shape[:2]
     with VideoWriter(path, width, height, clip.fps, audio=sound) as writer:
         while batch := [clip.scene.with_face(frame.image) for frame in islice(frames, _BATCH)]:
             writer.write(np.stack(batch))
 
 
-def _write_sound(path: Path, samples: np.ndarray) -> None:
+def write_sound(path: Path, samples: np.ndarray) -> None:
+    """float32 mono samples at 16 kHz as a 16-bit WAV file. Raises OSError."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

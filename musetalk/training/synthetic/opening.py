@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import InputError
 from .still import SIZE, Still
 from .take import Take
-from .visemes import random_pose
+from .visemes import PARAMETERS, random_pose, under_press
 from .warp import render
 
 _WIDTH, _HEIGHT = 48, 32
@@ -27,7 +27,7 @@ _RIDGE = 3.0
 _LONGEST = 30.0
 # What a network or an encoder does to a picture, in pixels of the window and in levels; copies are spoiled like this.
 _BLUR, _SHIFT, _GAIN, _OFFSET = 1.5, 0.25, 0.04, 4.0
-_JAW, _PRESS = 0, 3
+_PRESS = PARAMETERS.index("press")
 
 
 class OpeningProbe:
@@ -115,7 +115,7 @@ def _speech_pose(rng: np.random.Generator, closing: bool) -> np.ndarray:
     pose = random_pose(rng)
     if closing:
         pose[_PRESS] = rng.uniform()
-        pose[_JAW] *= 1 - 0.55 * pose[_PRESS]
+        return under_press(pose)
     return pose
 
 

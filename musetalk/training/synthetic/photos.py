@@ -26,7 +26,7 @@ _FOLDER = Path(__file__).resolve().parent / "photos"
 
 @dataclass(frozen=True)
 class _Photo:
-    """A file, and where it lies in the picture it was cut from: its size and the offset of the part kept."""
+    """A file, and where it lies in the picture it was cut from: the picture's size and the offset of the part kept."""
 
     file: str
     size: tuple[int, int]
@@ -70,22 +70,24 @@ def photo_still(
 
 @lru_cache(maxsize=len(_PHOTOS))
 def portrait(name: str) -> tuple[np.ndarray, tuple[int, int, int, int], np.ndarray]:
-    """A bundled photograph: uint8 RGB ``[H, W, 3]``, its face box before the margin, and its mesh ``[468, 2+]``.
+    """A bundled photograph: uint8 RGB ``[H, W, 3]``, its face box before the margin, and its mesh ``[468, 2]``.
 
-    Box and mesh are in pixels of the picture. The arrays are shared: do not write to them.
+    Of the astronaut it is the part around the head. Box and mesh are in pixels of it, and those that the engine finds
+    in the whole picture. The arrays are shared: do not write to them.
     Raises InputError for a name that is not in ``PHOTOS``.
     """
     if name not in _PHOTOS:
         raise InputError(f"there is no photograph {name!r}; use one of {', '.join(PHOTOS)}")
     photo = _PHOTOS[name]
     part = np.asarray(Image.open(_FOLDER / photo.file).convert("RGB"))
-    picture = np.full((photo.size[1], photo.size[0], 3), 128, np.uint8)
+    # What the detector sees of a face depends on the size and place of the picture around it.
+    whole = np.full((photo.size[1], photo.size[0], 3), 128, np.uint8)
     x, y = photo.offset
-    picture[y : y + part.shape[0], x : x + part.shape[1]] = part
-    track = track_faces(picture[None], still=True)
+    whole[y : y + part.shape[0], x : x + part.shape[1]] = part
+    track = track_faces(whole[None], still=True)
     assert track.mesh is not None
     x0, y0, x1, y1 = (int(value) for value in track.boxes[0])
-    return picture, (x0, y0, x1, y1), track.mesh[0]
+    return part, (x0 - x, y0 - y, x1 - x, y1 - y), track.mesh[0, :, :2] - photo.offset
 
 
 def vary(still: Still, rng: np.random.Generator) -> Still:

@@ -35,7 +35,7 @@ class Scene:
 
 
 def photograph(name: str) -> Scene:
-    """A bundled photograph whole; its box is the one that the engine crops with the default profile.
+    """A bundled photograph, as much of it as `photos.portrait` has, with the box that the engine crops by default.
 
     `photo_still` of the same name is the still of that crop. Raises InputError for a name not in ``PHOTOS``.
     """

@@ -1,7 +1,8 @@
-"""What is said, and by whom: sentences and voices in five languages, some of them kept from training.
+"""What is said, and by whom: sentences and voices in five languages, in three parts that share none.
 
-A text ``texts/<language>.json`` holds ``training`` and ``held_out`` sentences, and ``words`` from which endless
-training text is drawn. No sentence and no voice (base and variant) is in both parts; rates and pitches overlap.
+``training`` is what a model learns from, ``validation`` what it is watched with meanwhile, ``test`` what no training
+meets in any way. A text ``texts/<language>.json`` holds the sentences of each part, and ``words`` from which endless
+training text is drawn. A voice is a base and a variant; the variants are apart, rates and pitches overlap.
 """
 
 from __future__ import annotations
@@ -9,20 +10,27 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib import resources
-from typing import NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict, get_args
 
 import numpy as np
 
 from ...audio.waveform import SAMPLE_RATE
 from .espeak import Phoneme, Speech, Voice, speak
 
+Part = Literal["training", "validation", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
 LANGUAGES = ("en", "de", "fr", "es", "it")
 
-TRAINING_VARIANTS = (
-    "f1", "f2", "f4", "m1", "m2", "m3", "m4", "m6", "m7", "klatt2", "klatt4",
-    "adam", "Alicia", "Annie", "belinda", "boris", "Diogo", "Gene", "john", "linda", "max", "Mike", "steph", "victor",
-)  # fmt: skip
-HELD_OUT_VARIANTS = ("f3", "f5", "m5", "m8", "klatt3", "Andrea", "Michael", "shelby")
+VARIANTS: dict[Part, tuple[str, ...]] = {
+    "training": (
+        "f1", "f2", "f4", "m1", "m2", "m3", "m4", "m6", "m7", "klatt2", "klatt4",
+        "adam", "Alicia", "Annie", "belinda", "boris", "Diogo", "Gene", "john", "linda", "max", "Mike", "steph",
+        "victor",
+    ),
+    "validation": ("f3", "f5", "m5", "m8", "klatt3", "Andrea", "Michael", "shelby"),
+    "test": ("anika", "aunty", "benjamin", "caleb", "david", "Denis", "Lee", "Marco"),
+}  # fmt: skip
 
 _BASES = {
     "en": ("en-us", "en-us", "en-gb-x-rp", "en-gb-scotland"),
@@ -46,7 +54,8 @@ _LEADING_PAUSE = 0.3
 
 class _Texts(TypedDict):
     training: list[str]
-    held_out: list[str]
+    validation: list[str]
+    test: list[str]
     words: str
 
 
@@ -58,16 +67,10 @@ def texts(language: str) -> _Texts:
     return loaded
 
 
-def training_line(rng: np.random.Generator) -> tuple[str, Voice]:
-    """A sentence, or as often words in random order, and a voice of its language; endless."""
-    language = _language(rng)
-    return _training_text(language, rng), _voice(language, TRAINING_VARIANTS, rng)
-
-
 def held_out_line(rng: np.random.Generator) -> tuple[str, Voice]:
-    """A sentence and a voice that training never hears."""
+    """A sentence and a voice of the test part."""
     language = _language(rng)
-    return _held_out_text(language, rng), _voice(language, HELD_OUT_VARIANTS, rng)
+    return _text(language, "test", rng), _voice(language, "test", rng)
 
 
 class Narration(NamedTuple):
@@ -79,22 +82,25 @@ class Narration(NamedTuple):
 
 
 def utterance(seconds: float, rng: np.random.Generator, held_out: bool = False) -> Speech:
-    """One voice saying line after line, 0.1 to 0.6 s apart, cut to exactly ``seconds``."""
-    return narration(seconds, rng, held_out).speech
+    """What a training hears, or with ``held_out`` what it is validated with; see `narration`."""
+    return narration(seconds, rng, "validation" if held_out else "training").speech
 
 
-def narration(seconds: float, rng: np.random.Generator, held_out: bool = False) -> Narration:
-    """The same as `utterance`, with what is said and by whom."""
+def narration(seconds: float, rng: np.random.Generator, part: Part = "training") -> Narration:
+    """One voice saying line after line, 0.1 to 0.6 s apart, cut to exactly ``seconds``.
+
+    Language, voice and order of the lines follow from ``rng``; how many lines fit may differ by one from call to call,
+    since `speak` is not repeatable to the sample.
+    """
     wanted = round(seconds * SAMPLE_RATE)
     language = _language(rng)
-    voice = _voice(language, HELD_OUT_VARIANTS if held_out else TRAINING_VARIANTS, rng)
-    next_text = _held_out_text if held_out else _training_text
+    voice = _voice(language, part, rng)
     parts = [np.zeros(int(rng.uniform(0, _LEADING_PAUSE) * SAMPLE_RATE), np.float32)]
     phonemes = [Phoneme(0.0, "")]
     length = len(parts[0])
     lines: list[str] = []
     while length < wanted:
-        lines.append(next_text(language, rng))
+        lines.append(_text(language, part, rng))
         line = speak(lines[-1], voice)
         start = length / SAMPLE_RATE
         phonemes += [Phoneme(start + phoneme.start, phoneme.ipa) for phoneme in line.phonemes]
@@ -111,20 +117,16 @@ def _language(rng: np.random.Generator) -> str:
     return LANGUAGES[rng.choice(len(LANGUAGES), p=_LANGUAGE_WEIGHTS)]
 
 
-def _voice(language: str, variants: tuple[str, ...], rng: np.random.Generator) -> Voice:
-    bases = _BASES[language]
+def _voice(language: str, part: Part, rng: np.random.Generator) -> Voice:
+    bases, variants = _BASES[language], VARIANTS[part]
     name = f"{bases[rng.integers(len(bases))]}+{variants[rng.integers(len(variants))]}"
     return Voice(name, int(rng.integers(*_RATES)), int(rng.integers(*_PITCHES)), int(rng.integers(*_RANGES)))
 
 
-def _training_text(language: str, rng: np.random.Generator) -> str:
+def _text(language: str, part: Part, rng: np.random.Generator) -> str:
+    """A sentence of the part; of training, as often words in random order."""
     known = texts(language)
-    if rng.random() >= _RANDOM_TEXTS:
-        return known["training"][rng.integers(len(known["training"]))]
+    if part != "training" or rng.random() >= _RANDOM_TEXTS:
+        return known[part][rng.integers(len(known[part]))]
     words = rng.choice(known["words"].split(), rng.integers(*_WORDS))
     return "".join(word + ("," if rng.random() < _COMMA else "") + " " for word in words).strip(", ") + "."
-
-
-def _held_out_text(language: str, rng: np.random.Generator) -> str:
-    sentences = texts(language)["held_out"]
-    return sentences[rng.integers(len(sentences))]

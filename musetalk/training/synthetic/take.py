@@ -61,12 +61,6 @@ class Take:
             mirror=bool(rng.random() < 0.5),
         )
 
-    @property
-    def reach(self) -> float:
-        """Rows by which the motion can at most lift a point of the crop."""
-        _, rows, turn, _, high = np.abs(self.motion[..., 0]).sum(axis=1)
-        return float(rows + SIZE / 2 * (turn + np.expm1(high)))
-
     def matrix(self, time: float) -> np.ndarray:
         """The head motion at ``time`` in seconds, float64 ``[2, 3]``: pixels of the still to pixels of the frame."""
         amplitude, frequency, phase = np.moveaxis(self.motion, -1, 0)

@@ -6,8 +6,7 @@ Of the face and the take everything is kept that rendering needs, so that a mout
 from __future__ import annotations
 
 import json
-import zipfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ import numpy as np
 from ...errors import InputError
 from ...face.boxes import Box
 from .clips import Truth
-from .still import Rest, Still
+from .face_file import read_face, write_face
+from .still import Still
 from .take import Take
-from .visemes import PARAMETERS
+from .visemes import PARAMETERS, VISEMES
 
 TRUTH_FILE, FACE_FILE = "truth.json", "face.npz"
 TALKING_FILE, SOURCE_FILE, SOUND_FILE, BOXES_FILE = "talking.mp4", "source.mp4", "speech.wav", "boxes.json"
@@ -66,9 +66,7 @@ def write_truth(folder: Path, known: TruthFile) -> None:
         "shut": truth.shut.tolist(),
         "visemes": list(truth.visemes),
     }
-    with (folder / FACE_FILE).open("wb") as file:
-        arrays: dict[str, Any] = {**_arrays(known.still, "still"), **_arrays(known.take, "take")}
-        np.savez_compressed(file, **arrays)
+    write_face(folder / FACE_FILE, known.still, known.take)
     (folder / TRUTH_FILE).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
 
 
@@ -83,16 +81,21 @@ def read_truth(path: Path | str) -> TruthFile:
         if content["version"] != _VERSION:
             raise InputError(f"{path} is of version {content['version']}; this program reads version {_VERSION}")
         return _read(path.with_name(FACE_FILE), content)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as a truth ({type(error).__name__}: {error})") from error
+    except InputError:
+        raise
+    # Arithmetic: numbers too large for an int, a rate of n/0. RecursionError: brackets within brackets.
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+        raise InputError(
+            f"{path} cannot be read as a truth ({type(error).__name__}: {error}); synthesize the clip again"
+        ) from error
 
 
 def _read(face: Path, content: dict[str, Any]) -> TruthFile:
     truth = Truth(
-        np.array(content["opening"], np.float32),
-        np.array(content["width"], np.float32),
-        np.array(content["poses"], np.float32),
-        np.array(content["shut"], bool),
+        _series(content["opening"]),
+        _series(content["width"]),
+        _series(content["poses"]),
+        np.array(content["shut"]),
         tuple(str(name) for name in content["visemes"]),
     )
     count = int(content["frames"])
@@ -100,14 +103,14 @@ def _read(face: Path, content: dict[str, Any]) -> TruthFile:
     poses = truth.poses.shape
     if shapes != [(count,)] * 3 or poses != (count, len(PARAMETERS)) or len(truth.visemes) != count or not count:
         raise ValueError(f"its series do not all have the {count} frames it names")
+    if truth.shut.dtype != np.bool_ or not set(truth.visemes) <= set(VISEMES):
+        raise ValueError("its shut frames are not true or false, or it names visemes that there are not")
     fps = Fraction(content["fps"])
     width, height = (int(side) for side in content["size"])
     x0, y0, x1, y1 = (int(side) for side in content["box"])
     if fps <= 0 or not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise ValueError(f"fps {fps} or box {content['box']} in {width}x{height} is impossible")
-    with np.load(face, allow_pickle=False) as arrays:
-        still = Still(**{**_values(Still, arrays, "still"), "rest": Rest(*arrays["still.rest"].tolist())})
-        take = Take(**_values(Take, arrays, "take"))
+    still, take = read_face(face)
     return TruthFile(
         truth,
         fps,
@@ -121,30 +124,14 @@ def _read(face: Path, content: dict[str, Any]) -> TruthFile:
     )
 
 
+def _series(numbers: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        series = np.array(numbers, np.float32)
+    if not np.isfinite(series).all():
+        raise ValueError("its series hold numbers that are not finite")
+    return series
+
+
 def _numbers(array: np.ndarray) -> list[Any]:
     # Rounded as float64: float32 neighbours of a short decimal print as long ones.
     return list(array.astype(np.float64).round(_DIGITS).tolist())
-
-
-def _arrays(value: Still | Take, prefix: str) -> dict[str, np.ndarray]:
-    """The fields of a still or a take as arrays; those that are None are left out."""
-    found = {}
-    for field in fields(value):
-        part = getattr(value, field.name)
-        if isinstance(part, Rest):
-            part = list(asdict(part).values())
-        if part is not None:
-            found[f"{prefix}.{field.name}"] = np.asarray(part)
-    return found
-
-
-def _values(kind: type[Still] | type[Take], arrays: Any, prefix: str) -> dict[str, Any]:
-    """The way back: what is declared as an array stays one, numbers and tuples of them become plain."""
-    found: dict[str, Any] = {}
-    for field in fields(kind):
-        name = f"{prefix}.{field.name}"
-        if name in arrays:
-            part = arrays[name]
-            plain = tuple(part.tolist()) if part.ndim else part.item()
-            found[field.name] = part if "ndarray" in str(field.type) else plain
-    return found

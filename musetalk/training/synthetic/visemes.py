@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...audio.waveform import SAMPLE_RATE
 from .espeak import Speech
 
 PARAMETERS = ("jaw", "wide", "pucker", "press", "tuck", "tongue")
@@ -97,13 +98,16 @@ class VisemeTrack:
     """The viseme being said at each frame."""
 
 
-def viseme_track(speech: Speech, fps: Fraction | float = 25, lead: float = _LEAD) -> VisemeTrack:
-    """The mouth at the centre of each of the ``N = floor(duration * fps)`` frames.
+def viseme_track(speech: Speech, fps: Fraction | int = 25, lead: float = _LEAD) -> VisemeTrack:
+    """The mouth at the centre of each of the ``N = floor(samples * fps / 16000)`` frames, as the engine counts them.
 
     lead: seconds by which the lips move ahead of the sound.
     """
     mouth = _Mouth(speech, lead)
-    times = (np.arange(int(speech.duration * fps)) + 0.5) / float(fps)
+    fps = Fraction(fps)
+    # In whole numbers: 18560 samples are 29 frames at 25 fps, but 1.16 * 25 is a hair less.
+    count = len(speech.samples) * fps.numerator // (SAMPLE_RATE * fps.denominator)
+    times = (np.arange(count) + 0.5) / float(fps)
     return VisemeTrack(mouth.poses(times), mouth.shut(times), mouth.names(times))
 
 
@@ -117,6 +121,13 @@ def random_pose(rng: np.random.Generator) -> np.ndarray:
     first, second = (list(VISEMES.values())[rng.integers(len(VISEMES))] for _ in range(2))
     share = rng.uniform(0, 1)
     return (first * share + second * (1 - share) * rng.uniform(0.4, 1)).astype(np.float32)
+
+
+def under_press(poses: np.ndarray) -> np.ndarray:
+    """Poses ``[..., 6]`` with the jaw raised as far as the lips are pressed: it does not hang under shut lips."""
+    poses = poses.copy()
+    poses[..., _JAW] *= 1 - _JAW_UNDER_PRESS * poses[..., _PRESS]
+    return poses
 
 
 def visemes_of(ipa: str) -> tuple[str, ...]:
@@ -186,8 +197,7 @@ class _Mouth:
         closing = near * near * (3 - 2 * near)
         poses[:, _PRESS] = np.maximum(poses[:, _PRESS], closing)
         poses[:, _TUCK] *= 1 - closing
-        poses[:, _JAW] *= 1 - _JAW_UNDER_PRESS * poses[:, _PRESS]
-        return poses.astype(np.float32)
+        return under_press(poses).astype(np.float32)
 
     def _outside_closure(self, times: np.ndarray) -> np.ndarray:
         """Seconds to the nearest closure; 0 inside one."""

@@ -8,22 +8,14 @@ import numpy as np
 import pytest
 
 from musetalk.audio.waveform import SAMPLE_RATE
-from musetalk.errors import InputError, MuseTalkError
+from musetalk.audio.windows import window_starts
+from musetalk.errors import InputError
 from musetalk.training.synthetic import scripts
+from musetalk.training.synthetic.clip_folder import ClipOptions, cast
 from musetalk.training.synthetic.espeak import Phoneme, Speech, Voice, speak
 from musetalk.training.synthetic.visemes import PARAMETERS, VISEMES, sampled_poses, viseme_track, visemes_of
 
 PRESS, JAW, PUCKER = (PARAMETERS.index(name) for name in ("press", "jaw", "pucker"))
-
-
-@pytest.fixture(scope="session")
-def espeak() -> None:
-    try:
-        speak("a", Voice("en-us"))
-    except InputError:
-        raise
-    except MuseTalkError as error:
-        pytest.skip(f"NOT RUN: {error}")
 
 
 def said(*sounds: tuple[float, str], seconds: float) -> Speech:
@@ -105,6 +97,14 @@ def test_a_track_has_a_pose_for_every_whole_frame(fps):
     np.testing.assert_array_equal(track.poses, sampled_poses(speech, (np.arange(len(track.poses)) + 0.5) / float(fps)))
 
 
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30), Fraction(30000, 1001)])
+def test_a_track_has_as_many_frames_as_the_engine_makes(fps):
+    # 18560 samples are exactly 29 frames at 25 fps, which 1.16 s * 25 in floats is not.
+    for samples in (18560, *range(1600, 48000, 640), 47999, 534, 533 * 25):
+        track = viseme_track(Speech(np.zeros(samples, np.float32), (Phoneme(0.0, "a"),)), fps)
+        assert max(1, len(track.poses)) == len(window_starts(samples, fps)), samples
+
+
 @pytest.mark.parametrize("consonant", ["p", "b", "m"])
 @pytest.mark.parametrize("offset", np.arange(0.4, 0.44, 0.005))
 def test_even_the_shortest_closure_shuts_the_mouth_on_a_frame(consonant, offset):
@@ -145,30 +145,72 @@ def test_a_speech_shorter_than_a_frame_has_no_frames():
 @pytest.mark.parametrize("language", scripts.LANGUAGES)
 def test_sentences_are_kept_apart(language):
     known = scripts.texts(language)
-    assert len(set(known["training"])) >= 40 and len(set(known["held_out"])) >= 12
+    parts = [set(known[part]) for part in scripts.PARTS]
+    assert [len(part) for part in parts] == [40, 12, 12]
+    assert len(set.union(*parts)) == 64
     assert len(set(known["words"].split())) >= 200
-    assert not set(known["training"]) & set(known["held_out"])
 
 
-def test_voices_are_kept_apart_and_draws_repeat():
-    def draw(line):
-        rng = np.random.default_rng(3)
-        return [line(rng) for _ in range(300)]
+def test_voices_are_kept_apart():
+    variants = [variant for part in scripts.PARTS for variant in scripts.VARIANTS[part]]
+    assert len(set(variants)) == len(variants)
+    assert all(len(scripts.VARIANTS[part]) >= 8 for part in scripts.PARTS)
 
-    training, held_out = draw(scripts.training_line), draw(scripts.held_out_line)
-    assert training == draw(scripts.training_line)
-    assert not {voice.name for _, voice in training} & {voice.name for _, voice in held_out}
-    assert not {text for text, _ in training} & {text for text, _ in held_out}
-    for lines in (training, held_out):
-        assert {voice.name[:2] for _, voice in lines} == set(scripts.LANGUAGES)
+
+def assert_within(part, lines, voice):
+    """Nothing of this is of another part."""
+    language, variant = voice.name[:2], voice.name.partition("+")[2]
+    assert variant in scripts.VARIANTS[part]
+    known = scripts.texts(language)
+    words = set(known["words"].split()) if part == "training" else set()
+    for line in lines:
+        assert line in known[part] or set(line.rstrip(".").replace(",", "").split()) <= words
+
+
+@pytest.mark.usefixtures("espeak")
+@pytest.mark.parametrize("part", scripts.PARTS)
+def test_a_narration_keeps_to_its_part(part):
+    told = [scripts.narration(2, np.random.default_rng(seed), part) for seed in range(40)]
+    for one in told:
+        assert_within(part, one.lines, one.voice)
+    assert {one.voice.name[:2] for one in told} == set(scripts.LANGUAGES)
+    again = scripts.narration(2, np.random.default_rng(7), part)
+    assert (again.voice, again.lines[0]) == (told[7].voice, told[7].lines[0])
+
+
+def test_a_held_out_line_is_of_the_test_part():
+    for seed in range(40):
+        line, voice = scripts.held_out_line(np.random.default_rng(seed))
+        assert_within("test", [line], voice)
+
+
+@pytest.mark.usefixtures("espeak")
+@pytest.mark.parametrize(("held_out", "part"), [(False, "training"), (True, "test")])
+def test_clips_say_what_their_options_allow(held_out, part):
+    for index in range(3):
+        _, known = cast(index, ClipOptions(seconds=1, held_out=held_out, faces="photographs"))
+        assert_within(part, known.lines, Voice(known.voice.split()[0]))
 
 
 @pytest.mark.usefixtures("espeak")
 def test_every_voice_is_installed():
-    for variant in scripts.TRAINING_VARIANTS + scripts.HELD_OUT_VARIANTS:
-        speak("ma", Voice(f"en-us+{variant}"))
+    for part in scripts.PARTS:
+        for variant in scripts.VARIANTS[part]:
+            speak("ma", Voice(f"en-us+{variant}"))
     for base in ("en-us", "en-gb-x-rp", "en-gb-scotland", "de", "fr", "es", "es-419", "it"):
         speak("ma", Voice(base))
+
+
+@pytest.mark.usefixtures("espeak")
+def test_training_and_its_validation_speak_as_their_parts(monkeypatch):
+    said = []
+    monkeypatch.setattr(scripts, "speak", lambda text, voice: said.append((text, voice)) or speak(text, voice))
+    for held_out, part in ((False, "training"), (True, "validation")):
+        said.clear()
+        scripts.utterance(4, np.random.default_rng(1), held_out)
+        assert said
+        for text, voice in said:
+            assert_within(part, [text], voice)
 
 
 @pytest.mark.usefixtures("espeak")
