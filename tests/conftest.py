@@ -93,13 +93,15 @@ def talking_clip(talking: ModuleType) -> Callable[..., Clip]:
 @pytest.fixture(scope="session")
 def fresh_speech() -> Callable[[int], Speech]:
     """Speaks a sentence in a voice that training never hears, chosen by a seed; skips where espeak-ng is not."""
-    from musetalk.errors import MuseTalkError
+    from musetalk.errors import InputError, MuseTalkError
     from musetalk.training.synthetic.espeak import speak
     from musetalk.training.synthetic.scripts import held_out_line
 
     def make(seed: int) -> Speech:
         try:
             return speak(*held_out_line(np.random.default_rng(seed)))
+        except InputError:
+            raise
         except MuseTalkError as error:
             pytest.skip(f"NOT RUN: {error}")
 

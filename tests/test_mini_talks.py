@@ -196,8 +196,10 @@ def test_in_step_after_frames_without_a_face(talking, mini_models, avatar, clip,
 def test_two_people_each_move_their_own_mouth(talking, talking_clip, mini_models, clip, tmp_path) -> None:
     """The left one says the beginning, the right one the end of the sentence, from file to file."""
     other = talking_clip("hopper")
-    width, height = clip.scene.picture.shape[1], clip.scene.picture.shape[0]
-    halves = [talking.resting_picture(one)[:height] for one in (clip, other)]
+    width = clip.scene.picture.shape[1]
+    pictures = [talking.resting_picture(one) for one in (clip, other)]
+    height = max(len(picture) for picture in pictures)
+    halves = [np.pad(picture, ((0, height - len(picture)), (0, 0), (0, 0)), mode="edge") for picture in pictures]
     footage = FrameSource.from_array(np.concatenate(halves, axis=1)[None])
     count, offset = 32, 20
     said = [seconds(clip.speech, start / 25, (start + count) / 25) for start in (0, offset)]

@@ -65,7 +65,7 @@ class AgentRefusedError(AgentError):
 
 
 class AvatarSink(Protocol):
-    """What an agent makes speak. A live session is one."""
+    """What an agent makes speak. A live session is one. Sinks are told apart by hash, and weakly referenced."""
 
     async def push_pcm(self, pcm: bytes, rate: int) -> int:
         """Append speech: mono, signed 16 bit little endian, at ``rate`` Hz. Waits while the avatar has enough ahead.
@@ -88,16 +88,27 @@ class AvatarSink(Protocol):
 class AgentAdapter(ABC):
     """A conversation partner behind the avatar. Its methods are called from one event loop; ``close`` ends all of it.
 
-    ``async with adapter:`` starts and closes it.
+    ``async with adapter:`` starts and closes it. Several of one sink speak one after the other, and what silences one
+    of them silences all.
     """
+
+    _ended = ""
 
     def __init__(self, sink: AvatarSink, listener: Listener | None = None) -> None:
         self._sink = sink
         self._listener = listener
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is gone for good, as the event ``closed`` tells: whoever wants an answer makes another."""
+        return bool(self._ended)
+
     @abstractmethod
     async def start(self) -> None:
-        """Connect, and from then on speak through the sink. Raises AgentError when that is not possible."""
+        """Connect, and from then on speak through the sink. Once.
+
+        Raises AgentError when that is not possible; the adapter is ``closed`` then.
+        """
 
     @abstractmethod
     async def hear(self, pcm: bytes, rate: int) -> None:
@@ -109,15 +120,21 @@ class AgentAdapter(ABC):
 
     @abstractmethod
     async def send_text(self, text: str) -> None:
-        """What the viewer typed: an agent answers it, a speech engine reads it out. Cuts off an answer under way."""
+        """What the viewer typed: an agent answers it, a speech engine reads it out. Cuts off an answer under way.
+
+        Raises AgentError while there is no connection; its ``code`` is ``closed`` when there will never be one.
+        """
 
     @abstractmethod
     async def interrupt(self) -> None:
-        """Stop speaking now. Does nothing when nothing is being said."""
+        """Stop speaking now: the avatar is silent before anybody is told. Does nothing when nothing is being said."""
 
     @abstractmethod
     async def close(self) -> None:
         """End the conversation and free all of it. May be called again."""
+
+    def _gone(self) -> AgentError:
+        return AgentError(f"the conversation is over: {self._ended}; begin another", "closed")
 
     def _tell(self, event: AgentEvent) -> None:
         if self._listener is None:

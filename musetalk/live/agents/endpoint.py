@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,9 +30,16 @@ class Secret:
 
     @classmethod
     def from_file(cls, path: Path) -> Secret:
-        """The key in a text file, without the white space around it. Raises InputError."""
+        """The key in a text file, without the white space around it.
+
+        Raises InputError, also for a file that other users of the machine can reach (not told on Windows).
+        """
         try:
-            return cls(path.read_text(encoding="utf-8").strip())
+            with path.open(encoding="utf-8") as file:
+                mode = os.fstat(file.fileno()).st_mode & 0o777
+                if os.name == "posix" and mode & 0o077:
+                    raise InputError(f"the key file {path} is open to others (mode {mode:03o}); run: chmod 600 {path}")
+                return cls(file.read().strip())
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the key file {path}: {type(error).__name__}") from None
 
@@ -92,8 +100,8 @@ class Endpoint:
         return headers
 
     def redact(self, text: str) -> str:
-        """A server's own words, or an error's, without the key, what looks like one, or the value of any header."""
-        values = list(self.headers.values())
+        """A server's own words without the key, what looks like one, the value of any header, or its address."""
+        values = [*self.headers.values(), self.base_url, f"//{urlsplit(self.base_url).netloc}"]
         if self.key is not None:
             values.append(self.key.reveal())
         for value in sorted(filter(None, values), key=len, reverse=True):

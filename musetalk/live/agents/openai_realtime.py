@@ -19,7 +19,7 @@ from .backoff import Backoff
 from .base import AgentAdapter, AgentError, AgentEvent, AgentRefusedError, AvatarSink, Listener
 from .realtime_connection import RealtimeConnection, error_of
 from .realtime_events import Event, RealtimeConfig
-from .speaker import Speaker
+from .speaker import Cut, Speaker
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,13 @@ CANCEL_S = 3.0
 _APPEND_BYTES = 1 << 20
 _SILENCED = 128
 _NOTHING_TO_CANCEL = "response_cancel_not_active"
+# Where a piece of what is said stands, and whether it is the whole. Text alone is of an answer without sound.
+_TEXT_FIELDS = {
+    "response.output_audio_transcript.delta": ("delta", False),
+    "response.output_audio_transcript.done": ("transcript", True),
+    "response.output_text.delta": ("delta", False),
+    "response.output_text.done": ("text", True),
+}
 
 
 class _Part(NamedTuple):
@@ -44,7 +51,9 @@ class OpenAIRealtime(AgentAdapter):
 
     The server's speech arrives faster than it is played. When the viewer interrupts, the avatar falls silent and the
     server is told to the millisecond how much of each answer was heard (``conversation.item.truncate``), as the sink
-    counts it. A lost connection is made anew with ``backoff``; the server then starts without the conversation so far.
+    counts it: silence comes first, and waits for no server. A server takes one response at a time, so turns by text or
+    by hand wait for one another. A lost connection is made anew with ``backoff``; the server then starts without the
+    conversation so far.
     """
 
     def __init__(
@@ -53,23 +62,35 @@ class OpenAIRealtime(AgentAdapter):
         super().__init__(sink, listener)
         self._config = config
         self._backoff = backoff or Backoff()
-        self._speaker = Speaker(sink, config.output_rate, self._sink_refused)
+        self._speaker = Speaker(sink, config.output_rate, self._sink_refused, self._cut_by_another)
         self._connection: RealtimeConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._number = itertools.count()
         self._current = -1
+        self._turn = asyncio.Lock()
+        self._asked = ""  # the event that asked for a response which has not begun yet
+        self._unwanted = False  # that response was cut off before it began
         self._active: str | None = None
         self._free = asyncio.Event()
         self._free.set()
         self._silenced: deque[str] = deque(maxlen=_SILENCED)
         self._resampler: StreamResampler | None = None
         self._heard_any = False
-        self._ended = ""
+        self._started = False
+        self._reports: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        if self._task is not None:
+        if self._started:
             raise InputError("this conversation has been started already; make another OpenAIRealtime")
-        connection = await RealtimeConnection.open(self._config)
+        self._started = True
+        try:
+            connection = await RealtimeConnection.open(self._config)
+        except BaseException as error:
+            self._ended = str(error) or "it was not begun"
+            raise
+        if self._ended:  # closed while it was connecting
+            await connection.close()
+            raise self._gone()
         self._begin(connection)
         self._task = asyncio.get_running_loop().create_task(self._run(connection), name="agent-realtime")
 
@@ -81,29 +102,32 @@ class OpenAIRealtime(AgentAdapter):
         await self._append(connection, sound)
 
     async def finish_turn(self) -> None:
-        connection = self._connection
-        if self._config.turn_detection is not None or connection is None:
+        if self._config.turn_detection is not None:
             return
-        await self._make_room()
-        if self._resampler is not None:
-            await self._append(connection, _to_pcm(self._resampler.flush()))
-        if self._heard_any:
+        async with self._turn:
+            connection = self._connection
+            if connection is None or not self._heard_any:
+                return
+            await self._make_room()
+            if connection is not self._connection:  # lost, and the sound with it
+                return
+            if self._resampler is not None:
+                await self._append(connection, _to_pcm(self._resampler.flush()))
             self._heard_any = False
             await connection.send(protocol.commit_audio())
-            await connection.send(protocol.create_response())
+            await self._ask(connection)
 
     async def send_text(self, text: str) -> None:
-        connection = self._connection
-        if connection is None:
-            raise AgentError("the agent is not connected at the moment; send the text again when it is")
-        await self._make_room()
-        await connection.send(protocol.user_message(text))
-        await connection.send(protocol.create_response())
+        async with self._turn:
+            connection = self._require_connection()
+            await self._make_room()
+            if connection is not self._require_connection():
+                raise AgentError("the connection was lost meanwhile; send the text again")
+            await connection.send(protocol.user_message(text))
+            await self._ask(connection)
 
     async def interrupt(self) -> None:
-        if self._active is not None and self._active not in self._silenced:
-            await self._send(protocol.cancel_response(self._active))
-        await self._hush()
+        await self._send_all(self._cut_off(self._speaker.stop()))
 
     async def close(self) -> None:
         self._ended = self._ended or "closed"
@@ -111,10 +135,13 @@ class OpenAIRealtime(AgentAdapter):
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if self._connection is not None:  # the task was cancelled before its first step
-            await self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:  # the task was cancelled before its first step
+            await connection.close()
         await self._speaker.close()
+        for report in self._reports:
+            report.cancel()
+        await asyncio.gather(*self._reports, return_exceptions=True)
 
     async def _run(self, connection: RealtimeConnection | None) -> None:
         loop = asyncio.get_running_loop()
@@ -150,7 +177,7 @@ class OpenAIRealtime(AgentAdapter):
         except AgentRefusedError as error:
             self._ended = str(error)
         except AgentError as error:
-            logger.warning("%s", error)
+            logger.warning("%s: %s", self._config.endpoint.base_url, error)
         return None
 
     def _begin(self, connection: RealtimeConnection) -> None:
@@ -179,8 +206,7 @@ class OpenAIRealtime(AgentAdapter):
                     break
         finally:
             self._connection = None
-            self._active = None
-            self._free.set()
+            self._no_response()
             self._speaker.finish_all()
             await connection.close()
 
@@ -194,9 +220,12 @@ class OpenAIRealtime(AgentAdapter):
         self._speaker.rate = rate or self._config.output_rate
 
     async def _user_started(self, _: Event) -> None:
+        if not self._config.interrupts:
+            self._tell(AgentEvent("user_started"))
+            return
+        cuts = self._speaker.stop()
         self._tell(AgentEvent("user_started"))
-        if self._config.interrupts:
-            await self._hush()
+        await self._send_all(self._cut_off(cuts, cancel=False))  # the server has ended its answer itself
 
     async def _user_stopped(self, _: Event) -> None:
         self._tell(AgentEvent("user_stopped"))
@@ -210,7 +239,11 @@ class OpenAIRealtime(AgentAdapter):
     async def _response_created(self, event: Event) -> None:
         self._active = protocol.text_of(protocol.table_of(event, "response"), "id")
         self._free.clear()
-        self._tell(AgentEvent("avatar_started"))
+        if self._unwanted:
+            self._silenced.append(self._active)
+        else:
+            self._tell(AgentEvent("avatar_started"))
+        self._asked, self._unwanted = "", False
 
     async def _audio(self, event: Event) -> None:
         if not self._is_silenced(event):
@@ -221,15 +254,15 @@ class OpenAIRealtime(AgentAdapter):
 
     async def _avatar_text(self, event: Event) -> None:
         if not self._is_silenced(event):
-            final = event["type"].endswith(".done")
-            self._tell(AgentEvent("avatar_text", protocol.text_of(event, "transcript" if final else "delta"), final))
+            field, final = _TEXT_FIELDS[event["type"]]
+            self._tell(AgentEvent("avatar_text", protocol.text_of(event, field), final))
 
     async def _response_done(self, event: Event) -> None:
         response = protocol.table_of(event, "response")
-        if protocol.text_of(response, "id") != (self._active or ""):
+        never_began = self._active is None and bool(self._asked)
+        if not never_began and protocol.text_of(response, "id") != (self._active or ""):
             return
-        self._active = None
-        self._free.set()
+        self._no_response()
         self._speaker.finish_all()
         self._tell(AgentEvent("avatar_done"))
         if response.get("status") == "failed":
@@ -238,6 +271,10 @@ class OpenAIRealtime(AgentAdapter):
 
     async def _error(self, event: Event) -> None:
         error = error_of(event, self._config.endpoint)
+        if self._asked and protocol.table_of(event, "error").get("event_id") == self._asked:
+            self._asked, self._unwanted = "", False
+            if self._active is None:
+                self._free.set()
         if error.code != _NOTHING_TO_CANCEL:  # the answer ended while the request to cancel it was on its way
             raise error
 
@@ -252,6 +289,8 @@ class OpenAIRealtime(AgentAdapter):
         "response.output_audio.done": _audio_done,
         "response.output_audio_transcript.delta": _avatar_text,
         "response.output_audio_transcript.done": _avatar_text,
+        "response.output_text.delta": _avatar_text,
+        "response.output_text.done": _avatar_text,
         "response.done": _response_done,
         "error": _error,
     }
@@ -267,19 +306,36 @@ class OpenAIRealtime(AgentAdapter):
         names = (protocol.text_of(event, "response_id"), protocol.text_of(event, "item_id"))
         return any(name in self._silenced for name in names if name)
 
-    async def _hush(self) -> None:
-        """Silence, and the exact truth about it to the server."""
-        if self._active:
-            self._silenced.append(self._active)
-        cuts = await self._speaker.stop()
+    def _cut_off(self, cuts: list[Cut], *, cancel: bool = True) -> list[Event]:
+        """After silence: tells the viewer, and returns the exact truth about it for the server.
+
+        cancel: end the response under way as well, where the server does not do so by itself.
+        """
+        events = []
+        if cancel and self._asked and not self._unwanted:
+            self._unwanted = True
+            events.append(protocol.cancel_response(""))
+        if self._active is not None and self._active not in self._silenced:
+            if cancel:
+                events.append(protocol.cancel_response(self._active))
+            if self._active:
+                self._silenced.append(self._active)
         for cut in cuts:
             assert isinstance(cut.utterance, _Part)
-            self._silenced.append(cut.utterance.item)
-            if cut.utterance.connection == self._current and cut.utterance.item:
-                part = cut.utterance
-                await self._send(protocol.truncate_item(part.item, part.content_index, cut.heard_ms))
+            part = cut.utterance
+            self._silenced.append(part.item)
+            if part.connection == self._current and part.item:
+                events.append(protocol.truncate_item(part.item, part.content_index, cut.heard_ms))
         if cuts:
             self._tell(AgentEvent("interrupted", heard_ms=cuts[0].heard_ms))
+        return events
+
+    def _cut_by_another(self, cuts: list[Cut]) -> None:
+        events = self._cut_off(cuts)
+        if events and self._connection is not None:
+            task = asyncio.get_running_loop().create_task(self._send_all(events), name="agent-report")
+            self._reports.add(task)
+            task.add_done_callback(self._reports.discard)
 
     async def _make_room(self) -> None:
         """End an answer under way: a server takes one response at a time."""
@@ -288,10 +344,29 @@ class OpenAIRealtime(AgentAdapter):
             await asyncio.wait_for(self._free.wait(), CANCEL_S)
         except asyncio.TimeoutError:
             logger.warning("the agent did not end its answer within %g s of being asked to", CANCEL_S)
+            self._asked, self._unwanted = "", False
 
-    async def _send(self, event: Event) -> None:
+    async def _ask(self, connection: RealtimeConnection) -> None:
+        """Ask for a response. Until it is over there is no room for another."""
+        self._free.clear()
+        self._asked = await connection.send(protocol.create_response())
+
+    def _no_response(self) -> None:
+        self._active, self._asked, self._unwanted = None, "", False
+        self._free.set()
+
+    def _require_connection(self) -> RealtimeConnection:
         if self._connection is not None:
-            await self._connection.send(event)
+            return self._connection
+        if self._ended:
+            raise self._gone()
+        raise AgentError("the voice agent is not connected at the moment; send the text again when it is")
+
+    async def _send_all(self, events: list[Event]) -> None:
+        connection = self._connection
+        for event in events:
+            if connection is not None:
+                await connection.send(event)
 
     async def _append(self, connection: RealtimeConnection, pcm: bytes) -> None:
         for start in range(0, len(pcm), _APPEND_BYTES):
@@ -308,7 +383,7 @@ class OpenAIRealtime(AgentAdapter):
     def _problem(self, error: MuseTalkError) -> None:
         code = error.code if isinstance(error, AgentError) else type(error).__name__
         text = self._config.endpoint.redact(str(error))
-        logger.warning("%s", text)
+        logger.warning("%s: %s", self._config.endpoint.base_url, text)
         self._tell(AgentEvent("error", text, code=code))
 
     def _sink_refused(self, error: MuseTalkError) -> None:

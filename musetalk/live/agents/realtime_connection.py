@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -12,6 +13,8 @@ from ... import extras
 from .base import AgentError, AgentRefusedError
 from .endpoint import Endpoint
 from .realtime_events import Event, RealtimeConfig, read_event, table_of, text_of
+
+logger = logging.getLogger(__name__)
 
 CONNECT_S = 15.0
 SEND_S = 5.0
@@ -52,7 +55,8 @@ class RealtimeConnection:
         try:
             return await asyncio.wait_for(cls._open(config), timeout_s)
         except asyncio.TimeoutError:
-            raise AgentError(f"the agent at {config.endpoint.base_url} did not answer in {timeout_s:g} s") from None
+            logger.warning("%s did not answer in %g s", config.endpoint.base_url, timeout_s)
+            raise AgentError(f"the voice agent did not answer in {timeout_s:g} s; try again later") from None
 
     @classmethod
     async def _open(cls, config: RealtimeConfig) -> RealtimeConnection:
@@ -72,22 +76,26 @@ class RealtimeConnection:
             return connection
         except aiohttp.WSServerHandshakeError as error:
             await http.close()
-            raise refusal(error.status, f"{endpoint.base_url} refused the connection (HTTP {error.status})") from None
+            logger.warning("%s refused the connection: HTTP %d", endpoint.base_url, error.status)
+            raise refusal(error.status, f"the voice agent refused the connection (HTTP {error.status})") from None
         except (aiohttp.ClientError, OSError) as error:
             await http.close()
-            raise AgentError(endpoint.redact(f"cannot reach the agent at {endpoint.base_url}: {error}")) from None
+            logger.warning("cannot reach %s: %s", endpoint.base_url, endpoint.redact(str(error)))
+            raise AgentError(f"cannot reach the voice agent ({type(error).__name__}); try again later") from None
         except BaseException:
             await http.close()
             raise
 
-    async def send(self, event: Event) -> None:
-        """Send one event, under an id of its own. A server that does not read for ``SEND_S`` is disconnected."""
+    async def send(self, event: Event) -> str:
+        """Send one event, and return its id. A server that does not read for ``SEND_S`` is disconnected."""
         self._sent += 1
-        message = json.dumps({"event_id": f"musetalk_{self._sent}", **event})
+        event_id = f"musetalk_{self._sent}"
+        message = json.dumps({"event_id": event_id, **event})
         try:
             await asyncio.wait_for(self._websocket.send_str(message), SEND_S)
         except (asyncio.TimeoutError, ConnectionError, RuntimeError):
             await self.close()
+        return event_id
 
     async def __aiter__(self) -> AsyncIterator[str]:
         aiohttp = extras.require("aiohttp", "live")
@@ -110,7 +118,8 @@ class RealtimeConnection:
                 return
             if event["type"] == "error":
                 raise error_of(event, endpoint)
-        raise AgentError(f"the agent at {endpoint.base_url} closed the connection before it announced a session")
+        logger.warning("%s closed the connection before it announced a session", endpoint.base_url)
+        raise AgentError("the voice agent closed the connection before it announced a session")
 
 
 def error_of(event: Event, endpoint: Endpoint) -> AgentError:

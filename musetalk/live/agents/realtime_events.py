@@ -20,7 +20,6 @@ Event = dict[str, Any]
 
 PCM_RATE = 24000
 _BETA_NAMES = {
-    "conversation.item.created": "conversation.item.added",
     "response.audio.delta": "response.output_audio.delta",
     "response.audio.done": "response.output_audio.done",
     "response.audio_transcript.delta": "response.output_audio_transcript.delta",
@@ -28,6 +27,11 @@ _BETA_NAMES = {
     "response.text.delta": "response.output_text.delta",
     "response.text.done": "response.output_text.done",
 }
+_TURN_OPTIONS = {
+    "server_vad": {"threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms"},
+    "semantic_vad": {"eagerness"},
+}
+_ALL_TURN_OPTIONS = {"type", "create_response", "interrupt_response"}
 _SERVER_TURNS: Mapping[str, Any] = {"type": "server_vad", "create_response": True, "interrupt_response": True}
 
 
@@ -35,9 +39,12 @@ _SERVER_TURNS: Mapping[str, Any] = {"type": "server_vad", "create_response": Tru
 class RealtimeConfig:
     """A conversation with an OpenAI-Realtime-compatible server.
 
-    turn_detection: as the protocol has it: ``server_vad`` or ``semantic_vad`` with their options; None: the viewer says
-    when a turn is over (``finish_turn``). transcription_model: writes down what the viewer says. output_rate: Hz of the
-    speech of a server that sends other than the protocol's 24 kHz and does not say so.
+    instructions, voice: the server's own where empty. turn_detection: as the protocol has it: ``server_vad`` or
+    ``semantic_vad`` with their options; None: the viewer says when a turn is over (``finish_turn``).
+    transcription_model: writes down what the viewer says; empty for none. output_rate: Hz of the speech of a server
+    that sends other than the protocol's 24 kHz and does not say so.
+
+    Raises InputError for what the protocol has not.
     """
 
     endpoint: Endpoint = field(default_factory=Endpoint)
@@ -50,9 +57,12 @@ class RealtimeConfig:
     output_rate: int = PCM_RATE
 
     def __post_init__(self) -> None:
-        turns = self.turn_detection
-        if turns is not None and turns.get("type") not in ("server_vad", "semantic_vad"):
-            raise InputError(f"turn detection {turns.get('type')!r}: give server_vad, semantic_vad, or None")
+        if not self.model.strip():
+            raise InputError("the voice agent's model has no name; give one, such as gpt-realtime")
+        if self.turn_detection is not None:
+            _check_turns(self.turn_detection)
+        if not 8000 <= self.output_rate <= 96000:
+            raise InputError(f"speech at {self.output_rate} Hz: give 8000..96000")
         if self.speed is not None and not 0.25 <= self.speed <= 1.5:
             raise InputError(f"speech speed {self.speed}: give 0.25..1.5")
 
@@ -77,6 +87,16 @@ class RealtimeConfig:
         if self.instructions:
             session["instructions"] = self.instructions
         return {"type": "session.update", "session": session}
+
+
+def _check_turns(turns: Mapping[str, Any]) -> None:
+    kind = turns.get("type")
+    if kind not in _TURN_OPTIONS:
+        raise InputError(f"turn detection {kind!r}: give server_vad, semantic_vad, or None")
+    known = _TURN_OPTIONS[kind] | _ALL_TURN_OPTIONS
+    unknown = sorted(set(turns) - known)
+    if unknown:
+        raise InputError(f"{kind} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
 
 
 def append_audio(pcm: bytes) -> Event:

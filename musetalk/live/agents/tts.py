@@ -17,7 +17,7 @@ from .base import AgentAdapter, AgentError, AgentEvent, AgentRefusedError, Avata
 from .endpoint import Endpoint
 from .realtime_connection import open_http, refusal
 from .realtime_events import PCM_RATE
-from .speaker import Speaker
+from .speaker import Cut, Speaker
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ class SpeechConfig:
             raise InputError(f"speech speed {self.speed}: give 0.25..4")
         if self.queue < 1:
             raise InputError(f"a queue of {self.queue} texts: give 1 or more")
+        if not 8000 <= self.rate <= 96000:
+            raise InputError(f"speech at {self.rate} Hz: give 8000..96000")
 
     def request(self, text: str) -> dict[str, Any]:
         """The JSON body for one text."""
@@ -76,7 +78,11 @@ def split_text(text: str, limit: int = TEXT_LIMIT) -> list[str]:
 
 
 class OpenAISpeech(AgentAdapter):
-    """Reads out what it is given, one text after the other; each text is one utterance. It does not listen."""
+    """Reads out what it is given, one text after the other; each text is one utterance. It does not listen.
+
+    Silence, whoever asked for it, ends the text that is being read, and those that wait. One task reads, and what makes
+    way for another is done without waiting, so calls at the same time leave one of it.
+    """
 
     def __init__(
         self, config: SpeechConfig, sink: AvatarSink, listener: Listener | None = None, backoff: Backoff | None = None
@@ -84,13 +90,16 @@ class OpenAISpeech(AgentAdapter):
         super().__init__(sink, listener)
         self._config = config
         self._backoff = backoff or Backoff(attempts=3)
-        self._speaker = Speaker(sink, config.rate, self._problem)
+        self._speaker = Speaker(sink, config.rate, self._problem, self._cut_off)
         self._texts: asyncio.Queue[str] = asyncio.Queue(config.queue)
         self._number = itertools.count()
         self._http: Any = None
         self._task: asyncio.Task[None] | None = None
+        self._halted: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
+        if self._http is not None or self._ended:
+            raise InputError("this speech engine has been started already; make another OpenAISpeech")
         self._http = open_http(extras.require("aiohttp", "live"))
         self._listen()
         self._tell(AgentEvent("connected"))
@@ -110,39 +119,47 @@ class OpenAISpeech(AgentAdapter):
         """Read ``text`` out after what is being said. Raises InputError for no text, AgentError when many wait."""
         if not text.strip():
             raise InputError("there is no text to say; give at least one word")
+        if self._ended:
+            raise self._gone()
         if self._http is None:
-            raise AgentError("the speech engine has not been started, or was closed")
+            raise AgentError("the speech engine has not been started; start it first")
         try:
             self._texts.put_nowait(text)
         except asyncio.QueueFull:
             raise AgentError(f"{self._config.queue} texts are waiting to be said; send this one later") from None
 
     async def interrupt(self) -> None:
-        await self._halt()
-        while not self._texts.empty():
-            self._texts.get_nowait()
-        cuts = await self._speaker.stop()
-        if cuts:
-            self._tell(AgentEvent("interrupted", heard_ms=cuts[0].heard_ms))
-        if self._http is not None:
-            self._listen()
+        self._cut_off(self._speaker.stop())
 
     async def close(self) -> None:
+        self._ended = "closed"
         http, self._http = self._http, None
-        await self._halt()
+        self._halt()
         await self._speaker.close()
+        await asyncio.gather(*self._halted, return_exceptions=True)
         if http is not None:
             await http.close()
-            self._tell(AgentEvent("closed", "closed"))
+            self._tell(AgentEvent("closed", self._ended))
+
+    def _cut_off(self, cuts: list[Cut]) -> None:
+        """After silence: what was to be said is forgotten."""
+        self._halt()
+        while not self._texts.empty():
+            self._texts.get_nowait()
+        if self._http is not None:
+            self._listen()
+        if cuts:
+            self._tell(AgentEvent("interrupted", heard_ms=cuts[0].heard_ms))
 
     def _listen(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._read_out(), name="agent-speech")
 
-    async def _halt(self) -> None:
+    def _halt(self) -> None:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            self._halted.add(task)
+            task.add_done_callback(self._halted.discard)
 
     async def _read_out(self) -> None:
         while True:
@@ -173,7 +190,7 @@ class OpenAISpeech(AgentAdapter):
             except AgentError as error:
                 if begun or attempt >= self._backoff.attempts:
                     raise
-                logger.warning("%s", error)
+                logger.warning("%s: %s", self._config.endpoint.base_url, error)
             await asyncio.sleep(self._backoff.delay(attempt))
 
     async def _requested(self, text: str) -> AsyncIterator[bytes]:
@@ -190,25 +207,23 @@ class OpenAISpeech(AgentAdapter):
             ) as response:
                 if response.status != 200:
                     reason = (await response.content.read(_ERROR_BYTES)).decode("utf-8", errors="replace")
-                    raise refusal(
-                        response.status,
-                        endpoint.redact(f"{endpoint.base_url} made no speech (HTTP {response.status}): {reason[:300]}"),
-                    )
+                    text = f"the speech endpoint made no speech (HTTP {response.status}): {reason[:300]}"
+                    raise refusal(response.status, endpoint.redact(text))
                 first = True
                 async for chunk in response.content.iter_chunked(_CHUNK):
                     if first and (chunk[:4] in (b"RIFF", b"OggS", b"fLaC") or chunk[:3] == b"ID3"):
                         raise AgentRefusedError(
-                            f"{endpoint.base_url} sent a sound file where raw PCM was asked for "
+                            "the speech endpoint sent a sound file where raw PCM was asked for "
                             "(response_format pcm); use a speech server that supports it"
                         )
                     first = False
                     yield chunk
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise AgentError(endpoint.redact(f"cannot reach the speech server {endpoint.base_url}: {reason}")) from None
+            logger.warning("cannot reach %s: %s", endpoint.base_url, endpoint.redact(str(error)))
+            raise AgentError(f"cannot reach the speech endpoint ({type(error).__name__}); try again later") from None
 
     def _problem(self, error: MuseTalkError) -> None:
         text = self._config.endpoint.redact(str(error))
-        logger.warning("%s", text)
+        logger.warning("%s: %s", self._config.endpoint.base_url, text)
         code = error.code if isinstance(error, AgentError) else type(error).__name__
         self._tell(AgentEvent("error", text, code=code))

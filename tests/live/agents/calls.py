@@ -22,12 +22,12 @@ QUICK = Backoff(first=0.01, longest=0.02, attempts=3)
 class Call:
     """An agent, the avatar it drives, the server it talks to, and what it told."""
 
-    def __init__(self, server: FakeRealtime, sink: PacedSink, **options: object) -> None:
+    def __init__(self, server: FakeRealtime, sink: PacedSink, backoff: Backoff = QUICK, **options: object) -> None:
         self.server, self.sink = server, sink
         self.events: list[AgentEvent] = []
         options = {"turn_detection": TURNS, **options}
         config = RealtimeConfig(Endpoint(server.url, Secret(KEY)), model="local", **options)
-        self.agent = OpenAIRealtime(config, sink, self.events.append, QUICK)
+        self.agent = OpenAIRealtime(config, sink, self.events.append, backoff)
 
     def told(self, kind: str) -> list[AgentEvent]:
         return [event for event in self.events if event.kind == kind]
@@ -48,7 +48,7 @@ def call(
         async with FakeRealtime(script) as server:
             made = Call(server, sink or PacedSink(), **options)
             async with made.agent:
-                await asyncio.wait_for(talk(made), 20)
+                await asyncio.wait_for(talk(made), 60)
             assert server.violations == []
             assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("agent-")] == []
 

@@ -30,9 +30,12 @@ class PacedSink:
         self._room = asyncio.Event()
 
     async def push_pcm(self, pcm: bytes, rate: int) -> int:
+        clears = len(self.clears)
         while self._ahead() + len(pcm) / (2 * rate) > self._ahead_s:
             self._room.clear()
             await self._room.wait()
+            if len(self.clears) != clears:
+                return -1
         if len(self.segments) == self._first or self.segments[-1].ended:
             self.segments.append(Heard(rate))
         self.segments[-1].pcm += pcm
@@ -78,7 +81,13 @@ class PacedSink:
         return sum((len(s.pcm) - s.played) / (2 * s.rate) for s in self.segments[self._first :])
 
 
-async def until(condition, timeout_s: float = 5.0) -> None:
+async def settle() -> None:
+    """Let every task that can go on do so, a few times over."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def until(condition, timeout_s: float = 30.0) -> None:
     """Wait until ``condition()`` holds; fails the test when it does not come to hold."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     while not condition():

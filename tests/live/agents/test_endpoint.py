@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import traceback
 from dataclasses import asdict, replace
@@ -32,11 +33,13 @@ def test_a_key_does_not_show_in_any_form():
         ("Authorization: Bearer eyJhbGciOi.J9x", "Authorization: [hidden]"),
         ("used sk-another-1234 and ek_tmp-9876", "used [hidden] and [hidden]"),
         ("for tenant-secret", "for [hidden]"),
+        ("no https://agent.internal/v1/x, wss://agent.internal/x", "no [hidden]/x, wss:[hidden]/x"),
         ("the risk-averse asked for a task", "the risk-averse asked for a task"),
     ],
 )
 def test_words_of_others_are_redacted(text: str, redacted: str):
-    assert Endpoint(key=Secret(KEY), headers={"X-Tenant": "tenant-secret"}).redact(text) == redacted
+    endpoint = Endpoint("https://agent.internal/v1", Secret(KEY), {"X-Tenant": "tenant-secret"})
+    assert endpoint.redact(text) == redacted
 
 
 @pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "schlüssel-12345"])
@@ -47,10 +50,23 @@ def test_a_key_no_header_can_carry_is_refused_without_being_shown(key: str):
 
 
 def test_a_key_comes_from_a_file(tmp_path):
-    (tmp_path / "key").write_text(f"{KEY}\n")
-    assert Secret.from_file(tmp_path / "key").reveal() == KEY
+    path = tmp_path / "key"
+    path.write_text(f"{KEY}\n")
+    path.chmod(0o600)
+    assert Secret.from_file(path).reveal() == KEY
     with pytest.raises(InputError, match="cannot read the key file"):
         Secret.from_file(tmp_path / "missing")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX modes say who may read a file")
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o601])
+def test_a_key_file_that_is_open_to_others_is_refused(tmp_path, mode: int):
+    path = tmp_path / "key"
+    path.write_text(KEY)
+    path.chmod(mode)
+    with pytest.raises(InputError, match=rf"mode {mode:o}\); run: chmod 600 .*key") as caught:
+        Secret.from_file(path)
+    assert KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from musetalk.errors import InputError
 from musetalk.live.agents.endpoint import Endpoint
 from musetalk.live.agents.openai_realtime import OpenAIRealtime
 from musetalk.live.agents.realtime_events import RealtimeConfig
+from musetalk.live.agents.speaker import Speaker
 
 from .calls import TURNS, Call, call
 from .fake_realtime import FakeRealtime, Script, tone
-from .sinks import PacedSink, until
+from .sinks import PacedSink, settle, until
 
 
 def test_a_plain_turn_is_spoken_as_one_segment_bit_for_bit():
@@ -79,7 +81,8 @@ def test_barge_in_while_the_answer_still_arrives_silences_what_comes_late():
         await it.speak(quiet_ms=0)
         await until(lambda: it.server.sent[-1] in ("conversation.item.truncated", "error"))
         pushed = len(it.sink.segments[0].pcm)
-        await asyncio.sleep(0.1)
+        await until(lambda: it.told("avatar_done"))  # the server tells it after the last piece of the answer
+        await settle()
         assert len(it.sink.segments) == 1 and len(it.sink.segments[0].pcm) == pushed < len(tone(1000))
 
     done = call(talk, Script(gap_s=0.05, late_delta=True))
@@ -94,7 +97,7 @@ def test_barge_in_is_not_held_up_by_an_avatar_that_has_enough_ahead():
         await until(lambda: "response.done" in it.server.sent)
         it.sink.play(250)
         await it.speak(quiet_ms=0)
-        await until(lambda: it.told("interrupted"), 1.0)
+        await until(lambda: it.told("interrupted"))
 
     done = call(talk, Script(answer_ms=20_000), PacedSink(ahead_s=1.0))
     assert done.told("interrupted")[0].heard_ms == 250
@@ -138,6 +141,100 @@ def test_the_viewer_may_interrupt_by_hand_and_type():
         "and now?",
     ]
     assert not done.told("error")
+
+
+def test_silence_comes_before_the_server_is_told_to_cancel_and_then_to_truncate():
+    async def talk(it: Call) -> None:
+        await it.agent.send_text("hello")
+        await until(lambda: it.sink.segments)
+        it.sink.play(50)
+        before = len(it.server.received)
+        interrupting = asyncio.ensure_future(it.agent.interrupt())
+        await asyncio.sleep(0)  # one step of it, in which no server can answer
+        assert len(it.sink.clears) == 2 and it.told("interrupted")[0].heard_ms == 50
+        await interrupting
+        await until(lambda: "conversation.item.truncated" in it.server.sent)
+        told = [event["type"] for event in it.server.received[before:]]
+        assert told == ["response.cancel", "conversation.item.truncate"]
+
+    assert not call(talk, Script(gap_s=0.03)).told("error")
+
+
+def test_turns_at_the_same_time_are_taken_one_after_the_other():
+    async def talk(it: Call) -> None:
+        await asyncio.gather(*(it.agent.send_text(text) for text in "abc"))
+        await asyncio.gather(*(it.agent.interrupt() for _ in range(3)))
+        await it.speak(quiet_ms=0)
+        await asyncio.gather(it.agent.finish_turn(), it.agent.send_text("d"), it.agent.finish_turn())
+        await until(lambda: it.sink.segments and it.sink.segments[-1].ended)
+
+    done = call(talk, Script(gap_s=0.005), turn_detection=None)
+    assert [e["item"]["content"][0]["text"] for e in done.server.events("conversation.item.create")] == list("abcd")
+    assert len(done.server.events("response.create")) == 5
+    assert not done.told("error")
+
+
+def test_an_answer_that_is_interrupted_before_it_begins_is_not_heard():
+    async def talk(it: Call) -> None:
+        await it.agent.send_text("hello")
+        await it.agent.interrupt()
+        await it.agent.interrupt()
+        await until(lambda: "response.done" in it.server.sent)
+        await it.agent.send_text("again")
+        await until(lambda: it.sink.segments and it.sink.segments[-1].ended)
+
+    done = call(talk, Script(gap_s=0.01))
+    assert [bytes(s.pcm) for s in done.sink.segments] == [tone(1000)]
+    assert len(done.server.events("response.cancel")) == 1 and len(done.told("avatar_started")) == 1
+    assert not done.told("error")
+
+
+def test_an_answer_that_another_speaker_silences_is_cancelled_and_truncated_where_it_was():
+    async def talk(it: Call) -> None:
+        await it.agent.send_text("hello")
+        await until(lambda: it.sink.segments)
+        it.sink.play(70)
+        another = Speaker(it.sink, 24000, pytest.fail)
+        assert another.stop() == []
+        assert it.told("interrupted")[0].heard_ms == 70
+        await until(lambda: "conversation.item.truncated" in it.server.sent)
+        another.say("x", tone(40))
+        another.finish("x")
+        await until(lambda: it.sink.segments[-1].ended)
+        await another.close()
+
+    done = call(talk, Script(gap_s=0.03, late_delta=True))
+    assert done.server.events("conversation.item.truncate")[0]["audio_end_ms"] == 70
+    assert len(done.server.events("response.cancel")) == 1 and not done.told("error")
+    assert len(done.sink.segments) == 2 and bytes(done.sink.segments[1].pcm) == tone(40)
+
+
+@pytest.mark.parametrize("name", ["response.output_text", "response.text"])
+def test_an_answer_in_text_alone_is_told(name: str):
+    where = {"event_id": "e", "response_id": "r", "item_id": "i", "output_index": 0, "content_index": 0}
+    pieces = [{"type": f"{name}.delta", "delta": "Hel"}, {"type": f"{name}.done", "text": "Hello."}]
+
+    async def talk(it: Call) -> None:
+        await it.agent.send_text("hello")
+        await until(lambda: it.told("avatar_done"))
+
+    done = call(talk, Script(before_answer=[json.dumps({**where, **piece}) for piece in pieces]))
+    assert [(e.text, e.final) for e in done.told("avatar_text")][:2] == [("Hel", False), ("Hello.", True)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"model": " "}, "has no name"),
+        ({"output_rate": 0}, "give 8000..96000"),
+        ({"turn_detection": {"type": "manual"}}, "give server_vad, semantic_vad, or None"),
+        ({"turn_detection": {"type": "server_vad", "eagerness": "low"}}, "server_vad has no eagerness"),
+        ({"speed": 2.0}, "give 0.25..1.5"),
+    ],
+)
+def test_settings_the_protocol_has_not_are_refused(options: dict[str, object], words: str):
+    with pytest.raises(InputError, match=words):
+        RealtimeConfig(**options)
 
 
 def test_a_manual_turn():

@@ -12,6 +12,8 @@ import pytest
 pytest.importorskip("aiohttp", reason="NOT RUN: needs the live extra")
 pytest.importorskip("openai", reason="NOT RUN: needs the openai SDK (the dev extra)")
 
+from musetalk.errors import InputError
+from musetalk.live.agents.backoff import Backoff
 from musetalk.live.agents.base import AgentError, AgentRefusedError
 from musetalk.live.agents.endpoint import Endpoint
 from musetalk.live.agents.openai_realtime import OpenAIRealtime
@@ -117,8 +119,10 @@ def test_a_connection_that_cannot_be_made_anew_ends_the_conversation(status: int
         await until(lambda: it.told("closed"))
         await it.agent.hear(tone(20), 24000)
         await it.agent.interrupt()
-        with pytest.raises(AgentError, match="not connected"):
+        assert it.agent.closed
+        with pytest.raises(AgentError, match=f"the conversation is over: .*{words}") as caught:
             await it.agent.send_text("hello?")
+        assert caught.value.code == "closed"
 
     done = call(talk, Script(drop_after=0, refuse_later=status))
     assert words in done.told("closed")[0].text
@@ -145,12 +149,31 @@ def test_a_server_that_refuses_is_told_at_the_start_without_the_key(script: Scri
     with pytest.raises(error) as caught:
         call(lambda it: asyncio.sleep(0), script)
     assert KEY not in str(caught.value) + repr(caught.value) + caplog.text
+    assert "127.0.0.1" not in str(caught.value)
 
 
-def test_an_unreachable_server_is_told_at_the_start():
-    config = RealtimeConfig(Endpoint("http://127.0.0.1:9/v1"))
-    with pytest.raises(AgentError, match=r"cannot reach the agent at http://127\.0\.0\.1:9/v1"):
-        asyncio.run(OpenAIRealtime(config, PacedSink()).start())
+def test_an_unreachable_server_is_told_at_the_start_and_its_address_to_the_log_alone(caplog):
+    async def main() -> None:
+        agent = OpenAIRealtime(RealtimeConfig(Endpoint("http://127.0.0.1:9/v1")), PacedSink())
+        with pytest.raises(AgentError, match="cannot reach the voice agent") as caught:
+            await agent.start()
+        assert "127.0.0.1" not in str(caught.value) and "http://127.0.0.1:9/v1" in caplog.text
+        assert agent.closed
+        with pytest.raises(InputError, match="make another"):
+            await agent.start()
+
+    asyncio.run(main())
+
+
+def test_text_while_the_connection_is_made_anew_is_refused_for_now():
+    async def talk(it: Call) -> None:
+        await it.speak()
+        await until(lambda: it.told("reconnecting"))
+        with pytest.raises(AgentError, match="not connected at the moment") as caught:
+            await it.agent.send_text("hello?")
+        assert not it.agent.closed and caught.value.code == ""
+
+    call(talk, Script(drop_after=0), backoff=Backoff(first=5.0))
 
 
 def test_the_key_is_in_no_log_event_or_error(caplog):

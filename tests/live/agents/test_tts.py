@@ -21,6 +21,7 @@ from musetalk.errors import InputError
 from musetalk.live.agents.backoff import Backoff
 from musetalk.live.agents.base import AgentError, AgentEvent
 from musetalk.live.agents.endpoint import Endpoint, Secret
+from musetalk.live.agents.speaker import Speaker
 from musetalk.live.agents.tts import OpenAISpeech, SpeechConfig, split_text
 
 from .fake_realtime import tone
@@ -79,7 +80,7 @@ def speak(server: SpeechServer, talk: Any, **options: Any) -> tuple[PacedSink, l
         async with server:
             config = SpeechConfig(Endpoint(server.url, Secret(KEY)), **options)
             async with OpenAISpeech(config, sink, events.append, Backoff(0.01, 0.02, 2)) as speech:
-                await asyncio.wait_for(talk(speech, sink, events), 10)
+                await asyncio.wait_for(talk(speech, sink, events), 60)
         return sink, events
 
     return asyncio.run(main())
@@ -117,6 +118,55 @@ def test_another_text_cuts_off_the_one_before():
     assert told(events, "interrupted")[0].heard_ms == 10
 
 
+def readers() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "agent-speech"]
+
+
+def test_calls_at_the_same_time_leave_one_reader_and_none_after_closing():
+    async def talk(speech, sink, events) -> None:
+        await speech.send_text("A long story.")
+        await until(lambda: sink.segments and sink.segments[0].pcm)
+        await asyncio.gather(*(speech.interrupt() for _ in range(3)))
+        await until(lambda: len(readers()) == 1)
+        assert len(told(events, "interrupted")) == 1
+        await asyncio.gather(speech.interrupt(), speech.send_text("One."), speech.send_text("Two."), speech.interrupt())
+        await until(lambda: len(readers()) == 1)
+        await speech.send_text("Three.")
+        await until(lambda: sink.segments[-1].ended)
+        assert not speech.closed
+        await asyncio.gather(speech.interrupt(), speech.close(), speech.interrupt(), speech.close())
+        assert speech.closed and readers() == []
+        await speech.interrupt()
+        assert readers() == []
+        with pytest.raises(AgentError, match="the conversation is over") as caught:
+            await speech.send_text("Hello?")
+        assert caught.value.code == "closed"
+        with pytest.raises(InputError, match="make another"):
+            await speech.start()
+
+    sink, _ = speak(SpeechServer(gap_s=0.01), talk)
+    assert bytes(sink.segments[-1].pcm) == tone(100)
+
+
+def test_silence_by_another_ends_the_text_that_is_read_and_those_that_wait():
+    async def talk(speech, sink, events) -> None:
+        another = Speaker(sink, 24000, pytest.fail)
+        await speech.send_text("A long story. With an end.")
+        speech.append_text("And another.")
+        await until(lambda: sink.segments and sink.segments[0].pcm)
+        sink.play(7)
+        assert another.stop() == []
+        assert told(events, "interrupted")[0].heard_ms == 7
+        speech.append_text("Enough.")
+        await until(lambda: sink.segments[-1].ended)
+        await another.close()
+
+    server = SpeechServer(gap_s=0.01)
+    sink, _ = speak(server, talk)
+    assert [r["input"] for r in server.requests] == ["A long story.", "Enough."]
+    assert len(sink.segments) == 2 and bytes(sink.segments[1].pcm) == tone(100)
+
+
 def test_a_busy_server_is_asked_again():
     async def talk(speech, sink, events) -> None:
         await speech.send_text("Hello.")
@@ -134,7 +184,7 @@ def test_a_busy_server_is_asked_again():
         (SpeechServer([503] * 9), 3, "HTTP 503"),
         (SpeechServer([307]), 1, "HTTP 307"),
         (SpeechServer(body=b"RIFF" + bytes(999)), 1, "response_format pcm"),
-        (SpeechServer(cut=True), 1, "cannot reach the speech server"),
+        (SpeechServer(cut=True), 1, "cannot reach the speech endpoint"),
     ],
 )
 def test_a_failure_is_told_without_the_key_and_the_next_text_is_said(server, requests, words, caplog):
@@ -151,6 +201,7 @@ def test_a_failure_is_told_without_the_key_and_the_next_text_is_said(server, req
     _, events = speak(server, talk)
     assert re.search(words, told(events, "error")[0].text)
     assert "0123456789abcdef" not in caplog.text + str(events)
+    assert server.url in caplog.text and "127.0.0.1" not in str(events)
 
 
 def test_what_cannot_be_said_is_refused_at_once():

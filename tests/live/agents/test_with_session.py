@@ -14,6 +14,7 @@ from musetalk.live.agents.endpoint import Endpoint
 from musetalk.live.agents.livekit import LiveKitVideoGenerator
 from musetalk.live.agents.openai_realtime import OpenAIRealtime
 from musetalk.live.agents.realtime_events import RealtimeConfig
+from musetalk.live.agents.speaker import Cut, Speaker
 
 from .fake_realtime import FakeRealtime, Script, tone
 from .sinks import until
@@ -60,6 +61,29 @@ def test_an_answer_longer_than_a_session_keeps_is_taken_as_it_is_played(fakes):
             await until(lambda: "conversation.item.truncated" in server.sent)
             assert told(server)[0] > 2500
             await agent.close()
+
+    asyncio.run(main())
+
+
+def test_the_viewers_voice_ends_what_another_speaker_of_the_session_says_to_the_sample(fakes):
+    async def main() -> None:
+        async with FakeRealtime() as server, fakes.running() as (session, clock, _):
+            cut: list[list[Cut]] = []
+            speech = Speaker(session, 24000, pytest.fail, cut.append)
+            async with OpenAIRealtime(RealtimeConfig(Endpoint(server.url), model="local"), session) as agent:
+                for _ in range(4):
+                    speech.say("story", tone(20_000))
+                await until(lambda: session.ahead_s == 60.0)
+                _, packets = await fakes.collect(session, clock, 1.0)
+                await agent.hear(tone(300), 24000)
+                await until(lambda: cut)
+                speech.say("story", tone(1000))
+                heard = np.frombuffer(b"".join(p.pcm for p in packets if p.rate == 24000), "<i2")
+                heard = heard[np.flatnonzero(heard)[0] - 1 :]  # the tone begins with a zero
+                assert cut == [[Cut("story", len(heard) // 24)]]
+                _, packets = await fakes.collect(session, clock, 0.5)
+                assert not any(any(p.pcm) for p in packets) and session.ahead_s == 0
+            await speech.close()
 
     asyncio.run(main())
 
