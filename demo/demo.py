@@ -28,7 +28,9 @@ def main() -> None:
             progress=progress,
         )
     print(f"Wrote {OUTPUT.relative_to(ROOT)}: {report.frames} frames at {report.fps} fps, with the voice.")
-    print("That was musetalk-mini, a small model trained on drawn and synthetic faces (docs/mini.md). For real footage:")
+    print(
+        "That was musetalk-mini, a small model trained on drawn and synthetic faces (docs/mini.md). For real footage:"
+    )
     print("  .venv/bin/musetalk download --models models")
     print("  .venv/bin/musetalk lipsync --video talk.mp4 --audio voice.wav --output out.mp4 --models models")
 

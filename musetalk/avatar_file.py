@@ -47,7 +47,7 @@ def save_avatar(avatar: Avatar, folder: str | Path, *, copy_footage: bool = Fals
         part.mkdir()
         _write_parts(avatar, part, copy_footage)
         _replace_folder(part, folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter is how a full disk shows there
         raise OutputError(
             f"cannot write the avatar {folder}: {error}; free some space or choose another folder"
         ) from error

@@ -14,6 +14,7 @@ from .service import AgentFactory, AgentRole, LiveService, ServerLimits
 from .store import AvatarStore, StoreLimits
 from .streaming import FeatureStream
 from .timeline import FPS, SessionLimits
+from .tuning import tune
 from .webrtc import MediaSettings
 from .worker import Worker
 
@@ -35,8 +36,9 @@ def build_service(
 ) -> LiveService:
     """A service ready for :func:`musetalk.live.server.add_routes`; closing it ends its worker too.
 
-    models: the networks, or a function that brings them to their device (see :class:`ModelGenerator`). avatars: the
-    folder of avatars, made if absent. The rest as in :class:`LiveService` and the classes of the limits.
+    models: the networks, or a function that brings them to their device (see :class:`ModelGenerator`); networks that
+    are there are tried, so that sessions ask of this machine what it can do. avatars: the folder of avatars, made if
+    absent. The rest as in :class:`LiveService` and the classes of the limits.
     """
     session_limits = session_limits or SessionLimits()
     store_limits = store_limits or StoreLimits()
@@ -45,8 +47,12 @@ def build_service(
     worker.start()
     store = AvatarStore(avatars, models, worker, limits=store_limits)
 
+    tuning = None if callable(models) else tune(models)
+
     def make_features() -> FeatureStream:
-        return FeatureStream(models() if callable(models) else models, fps)
+        if callable(models) or tuning is None:
+            return FeatureStream(models() if callable(models) else models, fps)
+        return tuning.stream(models, fps, worker.sessions)
 
     return LiveService(
         SessionManager(worker, store, make_features, session_limits, fps=fps),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,9 @@ from ..included import models_folder
 if TYPE_CHECKING:
     from .agents.endpoint import Endpoint
     from .service import AgentFactory, AgentRole, LiveService
+    from .webrtc import MediaSettings
 
+_ICE_URL = re.compile(r"(?:stun|turn)s?:[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:\?transport=(?:udp|tcp))?")
 AddCommand = Callable[[Any, str, Any, str], argparse.ArgumentParser]
 
 
@@ -35,7 +38,11 @@ def add_live(subparsers: Any, add_command: AddCommand) -> None:
     models.add_argument("--version", choices=("auto", "v15", "v1"), default="auto", help="MuseTalk 1.5 or 1.0")
     models.add_argument("--device", help="cuda, mps, cpu, ... (default: the best there is)")
     models.add_argument("--lora", action="append", default=[], metavar="FILE[=STRENGTH]", help="adapter; repeatable")
-    models.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="default: fp16 on a GPU, fp32 on a CPU")
+    models.add_argument(
+        "--dtype",
+        choices=("fp32", "bf16", "fp16"),
+        help="default: fp16 on a GPU, the faster of bf16 and fp32 on a CPU",
+    )
     door = command.add_argument_group("who may come in")
     door.add_argument(
         "--host", default="127.0.0.1", help="address to listen at; others need a token (default: %(default)s)"
@@ -52,6 +59,10 @@ def add_live(subparsers: Any, add_command: AddCommand) -> None:
     media = command.add_argument_group("media")
     media.add_argument("--codec", choices=("H264", "VP8"), default="H264", help="tried first (default: %(default)s)")
     media.add_argument("--bitrate", type=int, help="video, bits per second (default: by the size of the picture)")
+    media.add_argument(
+        "--ice-server", action="append", default=[], metavar="URL", help="stun:HOST:PORT or turn:HOST:PORT; repeatable"
+    )
+    media.add_argument("--ice-login-file", type=Path, help="file with USER:PASSWORD for the TURN servers")
     media.add_argument("--recordings", type=Path, metavar="FOLDER", help="allow recordings, kept here")
     voices = command.add_argument_group("voices")
     voices.add_argument("--agent-url", metavar="URL", help="OpenAI-Realtime-compatible server, such as http://HOST/v1")
@@ -76,8 +87,9 @@ def live(args: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if not 1 <= args.port <= 65535:
         raise InputError(f"--port {args.port} is none; give 1 to 65535")
     agents = _agents(args)
+    media = _media(args)
     _log(args, [token] if token else [])
-    service = _service(args, policy, agents)
+    service = _service(args, policy, agents, media)
     # Windows; elsewhere the signal has ended it already.
     with suppress(KeyboardInterrupt):
         asyncio.run(_serve(args, service))
@@ -96,11 +108,12 @@ async def _serve(args: argparse.Namespace, service: LiveService) -> None:
         raise OutputError(f"cannot listen at {host}:{args.port}: {error}; choose another --port") from error
 
 
-def _service(args: argparse.Namespace, policy: Any, agents: dict[AgentRole, AgentFactory]) -> LiveService:
+def _service(
+    args: argparse.Namespace, policy: Any, agents: dict[AgentRole, AgentFactory], media: MediaSettings
+) -> LiveService:
     from ..commands import load_models
     from .assembly import build_service
     from .timeline import SessionLimits
-    from .webrtc import MediaSettings
 
     limits = SessionLimits(sessions=args.max_sessions)
     return build_service(
@@ -108,10 +121,33 @@ def _service(args: argparse.Namespace, policy: Any, agents: dict[AgentRole, Agen
         args.avatars,
         policy=policy,
         session_limits=limits,
-        media=MediaSettings(args.codec, args.bitrate),
+        media=media,
         agents=agents,
         recordings=args.recordings,
     )
+
+
+def _media(args: argparse.Namespace) -> MediaSettings:
+    from aiortc import RTCIceServer
+
+    from .webrtc import MediaSettings
+
+    login: tuple[str | None, str | None] = (None, None)
+    if args.ice_login_file is not None:
+        try:
+            user, colon, password = args.ice_login_file.read_text(encoding="utf-8").strip().partition(":")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the login file {args.ice_login_file}: {error}") from error
+        if not (user and colon and password):
+            raise InputError(f"the login file {args.ice_login_file} holds no USER:PASSWORD")
+        login = user, password
+    servers = []
+    for url in args.ice_server:
+        if not _ICE_URL.fullmatch(url):
+            raise InputError(f"--ice-server {url} is none; write it like stun:HOST:3478 or turn:HOST:3478")
+        user, password = login if url.startswith("turn") else (None, None)
+        servers.append(RTCIceServer(urls=url, username=user, credential=password))
+    return MediaSettings(args.codec, args.bitrate, tuple(servers))
 
 
 def _agents(args: argparse.Namespace) -> dict[AgentRole, AgentFactory]:
@@ -138,10 +174,10 @@ def _endpoint(url: str, key_file: Path | None) -> Endpoint:
 
 def _log(args: argparse.Namespace, hidden: list[str]) -> None:
     """To stderr: JSON lines with --json, else plain ones; only warnings with --quiet."""
-    from .logs import JsonLines
+    from .logs import JsonLines, PlainLines
 
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines(hidden) if args.json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(JsonLines(hidden) if args.json else PlainLines(hidden))
     logger = logging.getLogger("musetalk")
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if args.quiet else logging.INFO)

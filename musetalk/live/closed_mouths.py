@@ -23,25 +23,23 @@ class ClosedMouths:
         self._folder = folder
         self._limit = limit
 
-    def load(self, content_hash: str, live: LiveAvatar) -> bool:
-        """Give an avatar its closed mouths. Returns whether they were there and fit; a damaged file is removed."""
+    def load(self, content_hash: str, live: LiveAvatar) -> dict[int, np.ndarray]:
+        """The closed mouths of an avatar by source frame, none where there are none. A damaged file is removed."""
         path = self._path(content_hash)
         try:
             tensors = load_file(path)
             path.touch()
         except FileNotFoundError:
-            return False
+            return {}
         except (OSError, SafetensorError) as error:
             logger.warning("%s is damaged (%s); it will be made again", path, error)
             path.unlink(missing_ok=True)
-            return False
+            return {}
         patches = {int(name): tensor.numpy() for name, tensor in tensors.items()}
         if not all(live.takes(source, patch) for source, patch in patches.items()):
             path.unlink(missing_ok=True)
-            return False
-        for source, patch in patches.items():
-            live.closed[source] = patch
-        return True
+            return {}
+        return patches
 
     def save(self, content_hash: str, live: LiveAvatar) -> None:
         """Keep what is there. A full disk costs nothing but the time to draw them again."""
@@ -58,7 +56,7 @@ class ClosedMouths:
             self._make_room(size)
             save_file(patches, part)
             part.replace(path)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter is how a full disk shows there
             logger.warning("the closed mouths cannot be kept in %s: %s", path, error)
         finally:
             part.unlink(missing_ok=True)

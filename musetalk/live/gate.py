@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
 from ..errors import MuseTalkError
+from .agents.base import AgentError
 from .problems import status_of
-from .security import RateLimiter, RefusedError, SecurityPolicy, Tickets, redact
+from .security import (
+    UNIX_SOCKET,
+    RateLimiter,
+    RefusedError,
+    SecurityPolicy,
+    Tickets,
+    client_key,
+    redact,
+)
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TICKET_PROTOCOL = "musetalk.ticket."
+# An agent's address, and how aiohttp names a host that it cannot reach.
+_AGENT = re.compile(r"(?:\bthe (?:agent(?: at)?|speech server) )?\b(?:https?|wss?)://[^\s\"'<>;,()]*[^\s\"'<>;:,()]")
+_AGENT_HOST = re.compile(r"\bhost \S+:\d+")
 _RETRY = {429: "1", 503: "5"}
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -50,15 +64,16 @@ class Gate:
         self._requests = RateLimiter(per_second, burst)
         self._failures = RateLimiter(1.0, 10)
 
-    def guard(self, handler: Handler, *, public: bool = False) -> Handler:
+    def guard(self, handler: Handler, *, public: bool = False, tickets: bool = True) -> Handler:
         """The handler behind every check.
 
-        public: needs no token, as the page and the health of the server, and may be the target of a link.
+        public: needs no token, as the page and the health of the server, and may be the target of a link. tickets:
+        whether a ticket of the session that the route is about does, in place of the token.
         """
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             try:
-                self.check(request, public=public)
+                self.check(request, public=public, tickets=tickets)
                 response = await handler(request)
             except (web.HTTPException, asyncio.CancelledError, ConnectionError):
                 raise
@@ -71,17 +86,18 @@ class Gate:
 
         return guarded
 
-    def check(self, request: web.Request, *, public: bool = False) -> None:
+    def check(self, request: web.Request, *, public: bool = False, tickets: bool = True) -> None:
         """Raises RefusedError for a request that is not served."""
         headers, peer = request.headers, _peer(request)
-        self.policy.check_peer(peer)
+        self.policy.check_peer(peer, headers)
         self.policy.check_host(headers.get("Host"))
         if not (public and request.method == "GET" and headers.get("Sec-Fetch-Mode") == "navigate"):
             self.policy.check_origin(headers.get("Host"), headers.get("Origin"), headers.get("Sec-Fetch-Site"))
-        if not self._requests.allows(peer or ""):
+        client = client_key(peer or "")
+        if not self._requests.allows(client):
             raise RefusedError(429, "too_many_requests", "too many requests; wait a second")
         if self.policy.token is not None and not public:
-            self._check_credential(request, peer or "")
+            self._check_credential(request, client, tickets)
 
     def answer(self, error: Exception) -> web.Response:
         """The answer to a request that failed, as ``{"error": {"code", "message"}}``."""
@@ -95,6 +111,8 @@ class Gate:
         """HTTP status, code and message of an error; what was not foreseen is logged and told in no detail."""
         if isinstance(error, RefusedError):
             return error.status, error.code, self.redact(str(error))
+        if isinstance(error, AgentError):
+            return *status_of(error), self.redact_agent(str(error))
         if isinstance(error, MuseTalkError):
             return *status_of(error), self.redact(str(error))
         log.error("a request failed: %s", self.redact(repr(error)), exc_info=error)
@@ -104,18 +122,25 @@ class Gate:
         """Text without the server's secrets and folders."""
         return redact(text, self._hidden)
 
-    def _check_credential(self, request: web.Request, peer: str) -> None:
+    def redact_agent(self, text: str) -> str:
+        """As :meth:`redact`, for what an agent says: its address is the operator's business."""
+        return self.redact(_AGENT_HOST.sub("its host", _AGENT.sub("the voice agent", text)))
+
+    def _check_credential(self, request: web.Request, client: str, tickets: bool) -> None:
         """The token, or a ticket for the session that the route is about, in a header or a WebSocket subprotocol."""
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer":
             offered = (name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(","))
             given = next((name[len(TICKET_PROTOCOL) :] for name in offered if name.startswith(TICKET_PROTOCOL)), "")
-        session = request.match_info.get("session")
+        # Before anything is compared: who guesses learns nothing while the bucket is empty.
+        if given and self._failures.is_empty(client):
+            raise RefusedError(429, "too_many_requests", "too many wrong tokens; wait some seconds")
+        session = request.match_info.get("session") if tickets else None
         if self.policy.matches_token(given) or (session and self.tickets.matches(given, f"session:{session}")):
             return
-        if not self._failures.allows(peer):
-            raise RefusedError(429, "too_many_requests", "too many wrong tokens; wait some seconds")
-        raise RefusedError(401, "unauthorized", "send the token as Authorization: Bearer, or a ticket of this session")
+        if given:
+            self._failures.allows(client)
+        raise RefusedError(401, "unauthorized", "send the token, or a ticket that opens this, as Authorization: Bearer")
 
     def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         for name, value in _HEADERS.items():
@@ -140,6 +165,11 @@ async def preflight(request: web.Request) -> web.Response:
 
 
 def _peer(request: web.Request) -> str | None:
-    """The address that the connection comes from; no header can claim another. None for a Unix socket."""
-    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    """The address that the connection comes from, which no header can claim; None when there is no connection."""
+    if request.transport is None:
+        return None
+    link = request.transport.get_extra_info("socket")
+    if link is not None and link.family == getattr(socket, "AF_UNIX", None):
+        return UNIX_SOCKET
+    peer = request.transport.get_extra_info("peername")
     return peer[0] if isinstance(peer, tuple) else None

@@ -14,6 +14,7 @@ from ..inpainting import predict_latents
 from ..latents import decode_batch
 from .cache import ByteCache
 from .streaming import encode_states
+from .thinning import ThinnedSteps
 
 if TYPE_CHECKING:
     from ..models import Models
@@ -65,6 +66,7 @@ class FrameResult:
 class EncodeJob:
     """One 30 s segment of log-mel to be encoded: float32 ``[80, 3000]``. The rest is as in :class:`FrameJob`.
 
+    thinned: the steps whose states are wanted, None for all.
     Sound is never too late, since later frames hang on it; the deadline only orders the jobs.
     """
 
@@ -74,13 +76,14 @@ class EncodeJob:
     generation: int
     cancelled: Callable[[], bool]
     done: Callable[[EncodeResult], None]
+    thinned: ThinnedSteps | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class EncodeResult:
     """The answer to an :class:`EncodeJob`: an error, or neither (dropped), or the states.
 
-    states: ``[1500, layers, C]`` on the CPU, in the models' dtype.
+    states: ``[1500, layers, C]``, ``[n, layers, C]`` of n thinned steps, on the CPU, in the models' dtype.
     """
 
     job: EncodeJob
@@ -105,8 +108,8 @@ class Generator(Protocol):
         """
         ...
 
-    def encode(self, mels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Encoder states, ``[1500, layers, C]`` on the CPU in any dtype, of log-mels ``[80, 3000]``."""
+    def encode(self, jobs: Sequence[EncodeJob]) -> list[torch.Tensor]:
+        """Encoder states, ``[1500 or n, layers, C]`` on the CPU in any dtype, in the order of the jobs."""
         ...
 
 
@@ -138,13 +141,19 @@ class ModelGenerator:
             frames.update(zip(part, self._draw(models, part), strict=True))
         return [frames[job] for job in jobs]
 
-    def encode(self, mels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def encode(self, jobs: Sequence[EncodeJob]) -> list[torch.Tensor]:
         """See :meth:`Generator.encode`."""
         models = self._ready()
+        whole = [job for job in jobs if job.thinned is None]
         # On a CPU a batch gains nothing, and one by one the last bit is that of encoding alone.
-        size = 1 if models.device.type == "cpu" else len(mels)
-        parts = torch.stack(list(mels)).split(size)
-        return [states for part in parts for states in encode_states(models, part).cpu()]
+        size = 1 if models.device.type == "cpu" else max(1, len(whole))
+        parts = [whole[start : start + size] for start in range(0, len(whole), size)]
+        parts += [[job] for job in jobs if job.thinned is not None]
+        states: dict[EncodeJob, torch.Tensor] = {}
+        for part in parts:
+            encoded = encode_states(models, torch.stack([job.mel for job in part]), part[0].thinned)
+            states.update(zip(part, encoded.cpu(), strict=True))
+        return [states[job] for job in jobs]
 
     def _ready(self) -> Models:
         return self._models() if callable(self._models) else self._models

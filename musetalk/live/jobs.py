@@ -82,8 +82,9 @@ class JobRunner:
             if len(self._active()) >= self._waiting:
                 raise TooManyJobsError(f"{self._waiting} jobs are waiting already; try again when one is done")
             self._jobs[job.id] = job
-            while len(self._jobs) > _REMEMBERED:
-                del self._jobs[next(id for id, job in self._jobs.items() if job._ended.is_set())]
+            ended = [id for id, job in self._jobs.items() if job._ended.is_set()]
+            for id in ended[: max(0, len(self._jobs) - _REMEMBERED)]:
+                del self._jobs[id]
             self._queue.put((job, work))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="musetalk-live-jobs", daemon=True)

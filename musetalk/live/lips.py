@@ -173,7 +173,7 @@ class Lips:
         last = segment.fully_fed
         waiting = await self._aside(feeding.advance, samples, last)
         while waiting is not None and not segment.dropped:
-            states = await self._encode(waiting.mel, segment)
+            states = await self._encode(waiting, segment)
             if segment.dropped:
                 return
             for made in await self._aside(feeding.features.accept, waiting, states):
@@ -184,11 +184,19 @@ class Lips:
             waiting = await self._aside(feeding.features.prepare)
         segment.complete = last
 
-    async def _encode(self, mel: torch.Tensor, segment: Segment) -> torch.Tensor:
+    async def _encode(self, waiting: EncoderInput, segment: Segment) -> torch.Tensor:
         for attempt in range(_ENCODE_TRIES):
             self._encoding = self._loop.create_future()
             done = self._handing_over(self._settle, self._encoding)
-            job = EncodeJob(mel, self._next_due, self._session_id, self.generation, lambda: segment.dropped, done)
+            job = EncodeJob(
+                waiting.mel,
+                self._next_due,
+                self._session_id,
+                self.generation,
+                lambda: segment.dropped,
+                done,
+                waiting.thinned,
+            )
             self._submit([job])
             result = await self._encoding
             if result is not None and result.states is not None:

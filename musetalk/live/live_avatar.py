@@ -135,19 +135,24 @@ class LiveAvatar:
         finally:
             worker.unregister(session)
 
-    def still_fits(self, worker: Worker, silence: torch.Tensor) -> bool:
-        """Whether the closed mouths are those of these networks, by one frame drawn anew. Blocks as :meth:`warm`."""
-        made = [(source, patch) for source, patch in enumerate(self.closed) if patch is not None and patch.size]
+    def fits(self, patches: dict[int, np.ndarray], worker: Worker, silence: torch.Tensor) -> bool:
+        """Whether closed mouths that were kept are those of these networks, by one frame drawn anew.
+
+        patches: by source frame, as ``closed`` has them. Blocks as :meth:`warm`.
+        """
+        made = [(source, patch) for source, patch in patches.items() if patch.size]
         if not made:
             return True
         source, patch = made[0]
+        mask = self.avatar.mask_of(source)
+        assert mask is not None
         session = f"warm-{self.key}"
         worker.register(session, background=True)
         try:
             ((_, frame),) = self._drawn(worker, session, [source], silence)
         finally:
             worker.unregister(session)
-        difference = np.abs(frame.astype(np.int16) - self.idle_frame(source)).sum() / patch.size
+        difference = np.abs(_part(frame, mask).astype(np.int16) - patch).mean()
         return bool(difference <= _SAME_MOUTH)
 
     def _drawn(

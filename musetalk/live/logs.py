@@ -1,4 +1,4 @@
-"""Log lines for machines: one JSON object each, without secrets."""
+"""Log lines without secrets: plain ones, and for machines one JSON object each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from collections.abc import Iterable
 
 from .security import redact
 
+PLAIN = "%(asctime)s %(levelname)s %(message)s"
 _EXTRA = ("method", "path", "status", "seconds")
+
+
+class PlainLines(logging.Formatter):
+    """Time, level and message; ``hidden`` texts are struck out wherever they appear."""
+
+    def __init__(self, hidden: Iterable[str] = ()) -> None:
+        super().__init__(PLAIN)
+        self._hidden = tuple(hidden)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record), self._hidden)
 
 
 class JsonLines(logging.Formatter):
@@ -28,4 +40,9 @@ class JsonLines(logging.Formatter):
         line |= {name: getattr(record, name) for name in _EXTRA if hasattr(record, name)}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line, ensure_ascii=False, default=str), self._hidden)
+        # Before they are quoted, which hides secrets in JSON from redact, and which redact would break.
+        clean = {
+            name: value if isinstance(value, (int, float)) else redact(str(value), self._hidden)
+            for name, value in line.items()
+        }
+        return json.dumps(clean, ensure_ascii=False)

@@ -21,7 +21,7 @@ from .timeline import FPS, SessionEvent, SessionLimits
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 1.0
-_THREADS = 2
+_DRAWING_THREADS = _OPENING_THREADS = 2
 
 
 class Avatars(Protocol):
@@ -56,8 +56,10 @@ class SessionManager:
         self._make_features = make_features
         self._fps = fps
         self._clock = clock or MonotonicClock()
-        self._own_executor = ThreadPoolExecutor(_THREADS, "musetalk-live-draw") if executor is None else None
+        self._own_executor = ThreadPoolExecutor(_DRAWING_THREADS, "musetalk-live-draw") if executor is None else None
         self._executor = executor or self._own_executor
+        # Reading an avatar from disk takes seconds, for which the pictures of the others must not wait.
+        self._opener = ThreadPoolExecutor(_OPENING_THREADS, "musetalk-live-open")
         self._sessions: dict[str, Session] = {}
         # Places are taken before the first await, so that two who come at once cannot share the last one.
         self._coming = 0
@@ -75,7 +77,7 @@ class SessionManager:
             raise SessionLimitError(f"all {self.limits.sessions} sessions are taken; try again when one has ended")
         self._coming += 1
         try:
-            opening = asyncio.get_running_loop().run_in_executor(self._executor, self._store.open, avatar)
+            opening = asyncio.get_running_loop().run_in_executor(self._opener, self._store.open, avatar)
             try:
                 live = await asyncio.shield(opening)
             except asyncio.CancelledError:
@@ -111,9 +113,12 @@ class SessionManager:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
             self._sweeper = None
-        await asyncio.gather(*(session.close("the server ended") for session in list(self._sessions.values())))
-        if self._own_executor is not None:
-            self._own_executor.shutdown(wait=False)
+        try:
+            await _close_all(dict.fromkeys(self._sessions.values(), "the server ended"))
+        finally:
+            self._opener.shutdown(wait=False)
+            if self._own_executor is not None:
+                self._own_executor.shutdown(wait=False)
 
     def _begin(self, avatar: LiveAvatar) -> Session:
         try:
@@ -151,15 +156,20 @@ class SessionManager:
             await self._end_expired()
 
     async def _end_expired(self) -> None:
-        for session in list(self._sessions.values()):
-            reason = session.expiry()
-            if reason is None:
-                continue
-            self.expired += 1
-            try:
-                await session.close(reason)
-            except Exception:
-                logger.exception("session %s could not be ended cleanly", session.id)
+        reasons = {session: session.expiry() for session in self._sessions.values()}
+        expired = {session: reason for session, reason in reasons.items() if reason is not None}
+        self.expired += len(expired)
+        await _close_all(expired)
+
+
+async def _close_all(reasons: dict[Session, str]) -> None:
+    """End sessions at the same time, each for its reason; one that cannot be ended does not keep the others."""
+    results = await asyncio.gather(
+        *(session.close(reason) for session, reason in reasons.items()), return_exceptions=True
+    )
+    for session, result in zip(reasons, results, strict=True):
+        if isinstance(result, Exception):
+            logger.error("session %s could not be ended cleanly", session.id, exc_info=result)
 
 
 def _release(opening: asyncio.Future[LiveAvatar]) -> None:

@@ -28,8 +28,14 @@ class Packets:
             self._next += 1
         return items
 
-    def skip_to(self, start: int, rate: int) -> None:
-        """The next sound begins at this sample of the session, at ``rate``; what is left out is not given out."""
+    def skip_to(self, start: int, rate: int) -> list[AudioItem]:
+        """The next sound begins at this sample of the session, at ``rate``; what is left out is not given out.
+
+        Returns the packet that was begun, if any, filled up with silence: its sound counts as played.
+        """
+        begun = bytes(self._pcm).ljust(2 * (self._rate // PACKETS_PER_SECOND), b"\0")
+        items = [AudioItem(self._next * len(begun) // 2, begun, self._rate)] if self._pcm else []
         length = rate // PACKETS_PER_SECOND
-        self._next = start // length
+        self._next, self._rate = start // length, rate
         self._pcm = bytearray(2 * (start - self._next * length))
+        return items

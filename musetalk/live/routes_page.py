@@ -49,11 +49,7 @@ class PageRoutes:
                 "agent": service.has_agent("agent"),
                 "speech": service.has_agent("speech"),
                 "recordings": service.recordings is not None,
-                "ice_servers": [
-                    {"urls": server.urls, "username": server.username, "credential": server.credential}
-                    for server in service.media.ice_servers
-                    if service.gate.policy.token is None or server.credential is None
-                ],
+                "ice_servers": service.media.ice_facts(secret=False),
                 "upload_bytes": service.limits.upload_bytes,
             }
         )

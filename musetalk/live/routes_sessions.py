@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +17,8 @@ from .service import LiveService, LiveSession
 from .timeline import check_rate
 
 TICKET_SECONDS = 60
+# A window for a virtual camera is left open for a day; its ticket ends with the session at the latest.
+_LONGEST_TICKET = 24 * 3600
 
 
 class SessionRoutes:
@@ -28,7 +33,7 @@ class SessionRoutes:
         avatar = check_id(field(message, "avatar", str, limit=64), AVATAR_ID)
         session = await self._service.create_session(avatar)
         location = f"{request.path.rstrip('/')}/{session.id}"
-        answer = {**self._facts(session), **self._ticket(session)}
+        answer = {**self._facts(session), **self._ticket(session, TICKET_SECONDS)}
         return web.json_response(answer, status=201, headers={"Location": location})
 
     async def show(self, request: web.Request) -> web.Response:
@@ -41,23 +46,30 @@ class SessionRoutes:
         return web.Response(status=204)
 
     async def ticket(self, request: web.Request) -> web.Response:
-        """``POST /sessions/{session}/ticket``: a ticket that is good for this session, for a minute."""
-        return web.json_response(self._ticket(self._session(request)))
+        """``POST /sessions/{session}/ticket {"seconds": 60}``: a ticket that is good for this session, at most a day.
+
+        A ticket watches and drives its session; it makes no tickets, and neither records nor ends the session.
+        """
+        seconds = field(await read_json(request), "seconds", int, TICKET_SECONDS)
+        if not 1 <= seconds <= _LONGEST_TICKET:
+            raise RefusedError(400, "malformed", f"seconds is 1 to {_LONGEST_TICKET}")
+        return web.json_response(self._ticket(self._session(request), seconds))
 
     async def sound(self, request: web.Request) -> web.Response:
         """``POST /sessions/{session}/audio?rate=24000[&end=1]``: mono, signed 16 bit little endian, as the body.
 
-        Answers when the session has taken it, which keeps a client that sends faster than is played in step.
+        Answers when the session has taken it, which keeps a client that sends faster than is played in step. Segment
+        -1: it was cleared meanwhile; whoever sends the rest of it speaks on after an interruption.
         """
         session = self._session(request)
         rate = check_rate(integer(request.query.get("rate"), "rate"))
         pcm = await read_body(request, self._service.limits.sound_bytes)
         if len(pcm) % 2:
             raise RefusedError(400, "malformed", "sound is signed 16 bit, so it has an even number of bytes")
-        segment = await session.push_pcm(pcm, rate) if pcm else -1
-        if integer(request.query.get("end"), "end", 0):
+        segment = await self._service.push(session, pcm, rate) if pcm else None
+        if integer(request.query.get("end"), "end", 0) and segment != -1:
             session.end_of_segment()
-        return web.json_response({"segment": segment, "ahead_s": round(session.ahead_s, 3)})
+        return web.json_response({"segment": -1 if segment is None else segment, "ahead_s": round(session.ahead_s, 3)})
 
     async def end(self, request: web.Request) -> web.Response:
         """``POST /sessions/{session}/end``: the utterance is complete."""
@@ -82,19 +94,18 @@ class SessionRoutes:
         return await self._obey(request, {"type": "avatar", "id": field(message, "id", str, limit=64)})
 
     async def record(self, request: web.Request) -> web.Response:
-        """``POST /sessions/{session}/recording {"consent": true}``: record from now on."""
+        """``POST /sessions/{session}/recording {"consent": true}``: record from now on -> its name."""
         message = await read_json(request)
         if self._service.recordings is None:
             raise RefusedError(409, "no_recordings", "this server records nothing; see --recordings")
         if message.get("consent") is not True:
             raise RefusedError(403, "consent_required", "recording people needs their consent: send consent true")
         session = self._session(request)
-        self._service.recordings.mkdir(parents=True, exist_ok=True)
-        kept = sum(path.stat().st_size for path in self._service.recordings.glob("*.mp4"))
-        if kept > self._service.limits.recordings_bytes:
+        if await asyncio.to_thread(_bytes_kept, self._service.recordings) > self._service.limits.recordings_bytes:
             raise RefusedError(507, "recordings_full", "the folder of recordings is full; remove some")
-        session.record(self._service.recordings / f"{secrets.token_hex(16)}.mp4")
-        return web.json_response({"type": "recording"}, status=201)
+        name = secrets.token_hex(16)
+        session.record(self._service.recordings / f"{name}.mp4")
+        return web.json_response({"recording": name}, status=201)
 
     async def stop_recording(self, request: web.Request) -> web.Response:
         """``DELETE /sessions/{session}/recording`` -> the name it can be fetched by."""
@@ -106,7 +117,7 @@ class SessionRoutes:
         name = check_id(request.match_info["recording"])
         folder = self._service.recordings
         path = None if folder is None else folder / f"{name}.mp4"
-        if path is None or not path.is_file() or path.is_symlink():
+        if path is None or not await asyncio.to_thread(_is_recording, path):
             raise RefusedError(404, "not_found", "there is no such recording")
         return web.FileResponse(path, headers={"Content-Disposition": f'attachment; filename="{name}.mp4"'})
 
@@ -122,8 +133,24 @@ class SessionRoutes:
             "fps": float(session.fps),
             "viewers": session.viewers,
             "ahead_s": round(session.ahead_s, 3),
+            "ice_servers": self._service.media.ice_facts(secret=True),
         }
 
-    def _ticket(self, session: LiveSession) -> dict[str, Any]:
-        ticket = self._service.gate.tickets.issue(f"session:{session.id}", TICKET_SECONDS)
-        return {"ticket": ticket, "ticket_expires_in": TICKET_SECONDS}
+    def _ticket(self, session: LiveSession, seconds: int) -> dict[str, Any]:
+        ticket = self._service.gate.tickets.issue(f"session:{session.id}", seconds)
+        ice_servers = self._service.media.ice_facts(secret=True)
+        return {"ticket": ticket, "ticket_expires_in": seconds, "ice_servers": ice_servers}
+
+
+def _bytes_kept(folder: Path) -> int:
+    """Of all recordings in a folder, which is made if absent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = 0
+    for path in folder.glob("*.mp4"):
+        with suppress(FileNotFoundError):  # removed a moment ago
+            kept += path.stat().st_size
+    return kept
+
+
+def _is_recording(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()

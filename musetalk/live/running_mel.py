@@ -42,7 +42,11 @@ class RunningMel:
             power = mel_filters().T @ (spectrum.abs() ** 2)
             self._log_power[:, self._final : stop] = power.clamp(min=1e-10).log10()
         self._final = max(self._final, (len(samples) - _SIDE) // _HOP + 1)
-        return (torch.maximum(self._log_power, self._log_power.max() - 8.0) + 4.0) / 4.0
+        # By NumPy, in this one thread: PyTorch would wake all cores for it, and they compute frames.
+        log_power = self._log_power.numpy()
+        return torch.from_numpy(
+            (np.maximum(log_power, log_power.max() - np.float32(8)) + np.float32(4)) / np.float32(4)
+        )
 
 
 def _span(samples: np.ndarray, start: int, stop: int) -> np.ndarray:

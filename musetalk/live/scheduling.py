@@ -160,6 +160,18 @@ class Lanes:
         return list(jobs)
 
 
+def too_late(frames: Collection[FrameJob], pace: Pace, now: float) -> set[FrameJob]:
+    """Those of the waiting frames that cannot be in time, not even alone.
+
+    Where that leaves no frame to compute, the pace is believed a little less: nothing else would correct it.
+    """
+    soonest = now + pace.seconds(1)
+    late = {job for job in frames if job.deadline < soonest}
+    if late and len(late) == len(frames):
+        pace.forget_a_little()
+    return late
+
+
 def _largest(pace: Pace, most: int, seconds: float) -> int:
     """The largest batch of at most ``most`` expected to take ``seconds`` at most; 1 where none is, or none is known."""
     if not pace.is_known:

@@ -10,12 +10,13 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import os
 import re
 import secrets
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -26,6 +27,10 @@ MIN_TOKEN_LENGTH = 16
 AVATAR_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 OPAQUE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# How the peer of a Unix socket, which has no address, is called.
+UNIX_SOCKET = "unix"
+# Who sends one of these is a proxy that speaks for somebody else.
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 _TOKEN_CHARACTERS = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
@@ -39,30 +44,32 @@ class RefusedError(MuseTalkError):
 
 
 def is_loopback(address: str | None) -> bool:
-    """Whether an IP address, in text, is this machine; a Unix socket has none and is."""
-    if not address:
-        return True
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return parsed.is_loopback
+    """Whether an IP address, in text, is this machine; what is no address is not."""
+    parsed = _address(address or "")
+    return parsed is not None and parsed.is_loopback
+
+
+def client_key(address: str) -> str:
+    """What the requests of an address are counted under: IPv6 clients have a whole /64 to choose addresses from."""
+    parsed = _address(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed or address)
 
 
 def read_token(path: Path) -> str:
     """The token in a file, without the white space around it.
 
-    Raises InputError for a token that is short or has characters no header carries, and for a file others can write.
+    Raises InputError for a token that is short or has characters no header carries, and, where files have such modes,
+    for a file that others may read or write.
     """
     try:
         text = path.read_text(encoding="utf-8").strip()
-        writable = path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        shared = os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the token file {path}: {error}") from error
-    if writable:
-        raise InputError(f"everybody may change the token file {path}; run chmod 600 on it")
+    if shared:
+        raise InputError(f"others than its owner have access to the token file {path}; run chmod 600 on it")
     check_token(text)
     return text
 
@@ -107,6 +114,9 @@ class SecurityPolicy:
             parts = _split(f"//{host}")
             if parts is None or parts.hostname != host.lower():
                 raise InputError(f"{host!r} is no host name; write it like avatar.example.com, without port and scheme")
+        # Browsers send both in lower case.
+        object.__setattr__(self, "origins", frozenset(origin.lower() for origin in self.origins))
+        object.__setattr__(self, "hosts", frozenset(host.lower() for host in self.hosts))
         if self.hosts and self.token is None:
             raise InputError("a server reached by other names than localhost needs a token: --token-file FILE")
 
@@ -117,10 +127,17 @@ class SecurityPolicy:
                 f"{host or 'every address'} can be reached from other machines, which needs a token: --token-file FILE"
             )
 
-    def check_peer(self, address: str | None) -> None:
-        """Raises RefusedError for another machine while there is no token."""
-        if self.token is None and not is_loopback(address):
+    def check_peer(self, address: str | None, headers: Mapping[str, str]) -> None:
+        """Raises RefusedError for another machine, and for whoever a proxy speaks for, while there is no token.
+
+        address: of the connection, UNIX_SOCKET, or None where it is not known any more, which is refused.
+        """
+        if self.token is not None:
+            return
+        if address != UNIX_SOCKET and not is_loopback(address):
             raise RefusedError(403, "token_required", "this server has no token, so it only serves its own machine")
+        if any(name in headers for name in _FORWARDED):
+            raise RefusedError(403, "token_required", "behind a proxy this server needs a token: --token-file FILE")
 
     def check_host(self, host: str | None) -> None:
         """Raises RefusedError for a name this server is not known by.
@@ -143,7 +160,7 @@ class SecurityPolicy:
         host, origin, fetch_site: the headers Host, Origin and Sec-Fetch-Site. Programs send neither of the last two.
         """
         if origin is not None:
-            if origin not in self.origins and not _same_place(origin, host or ""):
+            if origin.lower() not in self.origins and not _same_place(origin, host or ""):
                 raise RefusedError(403, "origin_not_allowed", "pages of that origin may not use this server")
         elif fetch_site not in (None, "same-origin", "none"):
             raise RefusedError(403, "origin_not_allowed", "pages of other origins may not use this server")
@@ -193,16 +210,24 @@ class RateLimiter:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def allows(self, client: str, cost: float = 1.0) -> bool:
-        """Take ``cost`` from the client's bucket, if it holds that much. The longest unseen clients are forgotten."""
-        now = self._clock()
-        level, seen = self._buckets.pop(client, (float(self._burst), now))
-        level = min(self._burst, level + (now - seen) * self._per_second)
-        allowed = level >= cost
-        self._buckets[client] = (level - cost if allowed else level, now)
+    def is_empty(self, client: str) -> bool:
+        """Whether the client's bucket holds less than one request; nothing is taken."""
+        return self._level(client) < 1.0
+
+    def allows(self, client: str) -> bool:
+        """Take one request from the client's bucket, if there is one. The longest unseen clients are forgotten."""
+        level = self._level(client)
+        allowed = level >= 1.0
+        self._buckets.pop(client, None)
+        self._buckets[client] = (level - 1.0 if allowed else level, self._clock())
         while len(self._buckets) > self._clients:
             self._buckets.popitem(last=False)
         return allowed
+
+    def _level(self, client: str) -> float:
+        now = self._clock()
+        level, seen = self._buckets.get(client, (float(self._burst), now))
+        return min(self._burst, level + (now - seen) * self._per_second)
 
 
 def redact(text: str, known: Iterable[str] = ()) -> str:
@@ -237,8 +262,13 @@ def _same_place(origin: str, host: str) -> bool:
 
 
 def _is_address(name: str) -> bool:
+    return _address(name) is not None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address in text, without its zone; an IPv4 address in an IPv6 one is that; None for what is none."""
     try:
-        ipaddress.ip_address(name)
+        parsed = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        return False
-    return True
+        return None
+    return getattr(parsed, "ipv4_mapped", None) or parsed

@@ -45,6 +45,10 @@ class SegmentSound:
         self._trim()
         return pcm.ljust(2 * count, b"\0")
 
+    def holds(self, count: int) -> bool:
+        """Whether the next ``count`` samples to be played are there."""
+        return self.heard - self.played >= count
+
     def stop_feeding(self) -> None:
         """The lips need no more of it."""
         self._is_fed = False
@@ -118,7 +122,7 @@ class Segment:
 
     def has_sound(self, count: int) -> bool:
         """Whether the next ``count`` samples can be played without a gap."""
-        return self.ended or self.sound.heard - self.sound.played >= count
+        return self.ended or self.sound.holds(count)
 
     def ready_frames(self) -> int:
         """Frames from the next one on that the worker is through with, without a gap."""

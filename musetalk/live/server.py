@@ -49,15 +49,15 @@ def live_routes(service: LiveService, prefix: str = PREFIX) -> list[web.RouteDef
         web.get(f"{prefix}/recordings/{{recording}}", guard(sessions.recording)),
         web.post(f"{prefix}/sessions", guard(sessions.create)),
         web.get(of_session, guard(sessions.show)),
-        web.delete(of_session, guard(sessions.close)),
-        web.post(f"{of_session}/ticket", guard(sessions.ticket)),
+        web.delete(of_session, guard(sessions.close, tickets=False)),
+        web.post(f"{of_session}/ticket", guard(sessions.ticket, tickets=False)),
         web.post(f"{of_session}/audio", guard(sessions.sound)),
         web.post(f"{of_session}/end", guard(sessions.end)),
         web.post(f"{of_session}/clear", guard(sessions.clear)),
         web.post(f"{of_session}/text", guard(sessions.text)),
         web.post(f"{of_session}/avatar", guard(sessions.avatar)),
-        web.post(f"{of_session}/recording", guard(sessions.record)),
-        web.delete(f"{of_session}/recording", guard(sessions.stop_recording)),
+        web.post(f"{of_session}/recording", guard(sessions.record, tickets=False)),
+        web.delete(f"{of_session}/recording", guard(sessions.stop_recording, tickets=False)),
         web.post(f"{of_session}/whep", guard(media.offer)),
         web.delete(f"{of_session}/whep/{{viewer}}", guard(media.leave)),
         web.patch(f"{of_session}/whep/{{viewer}}", guard(media.patch)),
@@ -90,13 +90,15 @@ class AccessLogger(AbstractAccessLogger):
     """One line for each request, without its query and headers: no ticket, token or text is in a log."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        path = request.rel_url.raw_path
         self.logger.info(
             "%s %s %d %.0f ms",
             request.method,
-            request.path,
+            # As it was sent: decoded, it could hold a line end.
+            path,
             response.status,
             1000 * time,
-            extra={"method": request.method, "path": request.path, "status": response.status, "seconds": time},
+            extra={"method": request.method, "path": path, "status": response.status, "seconds": time},
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from .agents.base import AgentAdapter, AgentEvent, AvatarSink, Listener
-from .errors import SessionLimitError
+from .errors import SessionClosedError, SessionLimitError
 from .gate import Gate
 from .security import RefusedError, SecurityPolicy
 from .timeline import Played, SessionEvent
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 AgentFactory: TypeAlias = Callable[[AvatarSink, Listener], AgentAdapter]
 AgentRole: TypeAlias = Literal["agent", "speech"]
 Tell: TypeAlias = Callable[[dict[str, Any]], None]
+
+# Requests with sound of one session that may wait for room in it.
+_MOST_PUSHES = 2
+_STORE_SECONDS = 10.0
 
 
 class LiveSession(AvatarSink, Protocol):
@@ -93,6 +98,9 @@ class _Company:
     listeners: set[Tell] = field(default_factory=set)
     agents: dict[AgentRole, AgentAdapter] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    closed: bool = False
+    microphone: str | None = None
+    pushes: int = 0
 
 
 class LiveService:
@@ -122,7 +130,9 @@ class LiveService:
         self.media = media or MediaSettings()
         self.recordings = recordings
         self.worker = worker
-        folders = [str(folder) for folder in (getattr(store, "root", None), recordings) if folder is not None]
+        # Whole paths: a folder called "rec" must not strike that out of every word.
+        roots = [Path(root).absolute() for root in (getattr(store, "root", None), recordings) if root is not None]
+        folders = {str(folder) for root in roots for folder in (root, root.resolve()) if folder != Path(folder.anchor)}
         self.gate = Gate(policy or SecurityPolicy(), hidden=(*folders, *hidden))
         self.executor = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), thread_name_prefix="musetalk-encode")
         self.started = time.monotonic()
@@ -150,7 +160,8 @@ class LiveService:
         if not self.accepting:
             raise SessionLimitError("the server is shutting down; try another")
         session = await self.sessions.create(avatar)
-        self._of(session)
+        company = self._company[session.id] = _Company()
+        session.listen(lambda event: self._session_event(session.id, company, event))
         return session
 
     def session(self, session: str) -> LiveSession:
@@ -165,10 +176,11 @@ class LiveService:
 
     async def open_peer(self, session: LiveSession, offer: str, *, microphone: str | None) -> tuple[Peer, str]:
         """A WebRTC viewer and its SDP answer. microphone: None, ``"agent"`` or ``"avatar"``: who gets the viewer's."""
-        self.check_viewers()
-        company = self._of(session)
+        self._check_place(session, microphone)
         if microphone == "agent":
             await self._agent(session, "agent")
+            self._check_place(session, microphone)
+        company = self._of(session)
         peer = Peer(
             session,
             self.media,
@@ -176,9 +188,11 @@ class LiveService:
             obey=self.obey,
             fail=self.gate.describe,
             hear={"agent": self.hear, "avatar": _parrot}.get(microphone or ""),
+            heard=session.end_of_segment if microphone == "avatar" else None,
             on_close=lambda peer: self._peer_left(session.id, peer),
         )
         company.peers[peer.id] = peer
+        company.microphone = peer.id if microphone is not None else company.microphone
         company.listeners.add(peer.send)
         return peer, await peer.answer(offer)
 
@@ -213,10 +227,24 @@ class LiveService:
         return await obey(self, session, message)
 
     async def interrupt(self, session: LiveSession) -> Played:
-        """Stop speaking now, whoever speaks."""
-        for agent in self._of(session).agents.values():
-            await agent.interrupt()
-        return session.clear()
+        """Stop speaking now, whoever speaks: first the avatar, then those whose words it says."""
+        played = session.clear()
+        agents = list(self._of(session).agents.values())
+        for result in await asyncio.gather(*(agent.interrupt() for agent in agents), return_exceptions=True):
+            if isinstance(result, Exception):
+                log.warning("interrupting an agent: %s", self.gate.redact(repr(result)))
+        return played
+
+    async def push(self, session: LiveSession, pcm: bytes, rate: int) -> int:
+        """Sound from HTTP; the segment it went to, -1 when it was dropped. Raises RefusedError (429) for too many."""
+        company = self._of(session)
+        if company.pushes >= _MOST_PUSHES:
+            raise RefusedError(429, "too_much_audio", f"{_MOST_PUSHES} requests with sound wait already; send in turn")
+        company.pushes += 1
+        try:
+            return await session.push_pcm(pcm, rate)
+        finally:
+            company.pushes -= 1
 
     async def hear(self, session: LiveSession, pcm: bytes, rate: int) -> None:
         """A viewer's microphone, for the voice agent."""
@@ -240,7 +268,10 @@ class LiveService:
         await asyncio.gather(*(self._dismiss(session) for session in list(self._company)))
         await self.sessions.shutdown()
         await asyncio.gather(*self._dismissals)
-        await asyncio.to_thread(self.store.close)
+        # A preparation stops at its next step, which may be minutes away; nobody waits for that.
+        closing = threading.Thread(target=self.store.close, name="musetalk-live-closing", daemon=True)
+        closing.start()
+        await asyncio.to_thread(closing.join, _STORE_SECONDS)
         if self.worker is not None:
             await asyncio.to_thread(self.worker.close)
         self.executor.shutdown(wait=False, cancel_futures=True)
@@ -250,26 +281,45 @@ class LiveService:
         if role not in self._agents:
             what = "voice agent; see --agent-url" if role == "agent" else "speech engine; see --speech-url"
             raise RefusedError(409, f"no_{role}", f"this server has no {what}")
+
+        def listener(event: AgentEvent) -> None:
+            told = {"type": "agent", **event.to_dict()}
+            if event.kind in ("error", "closed", "reconnecting"):
+                told["text"] = self.gate.redact_agent(event.text)
+            self._tell(company, told)
+
         async with company.lock:
-            if role not in company.agents:
-
-                def listener(event: AgentEvent) -> None:
-                    self._tell(company, {"type": "agent", **event.to_dict()})
-
-                agent = self._agents[role](session, listener)
+            if company.closed:
+                raise _closed(session)
+            if role in company.agents:
+                return company.agents[role]
+            # Known before it starts, so that a session that ends meanwhile closes it.
+            agent = company.agents[role] = self._agents[role](session, listener)
+            try:
                 await agent.start()
-                company.agents[role] = agent
-            return company.agents[role]
+                if company.closed:
+                    raise _closed(session)
+            except BaseException:
+                company.agents.pop(role, None)
+                await agent.close()
+                raise
+            return agent
+
+    def _check_place(self, session: LiveSession, microphone: str | None) -> None:
+        """Raises what :meth:`check_viewers` does, and RefusedError (409) for a second microphone of one session."""
+        self.check_viewers()
+        if microphone is not None and self._of(session).microphone is not None:
+            raise RefusedError(409, "microphone_taken", "another viewer's microphone is on; it has to leave first")
 
     def _tell(self, company: _Company, event: dict[str, Any]) -> None:
         for tell in list(company.listeners):
             tell(event)
 
     def _of(self, session: LiveSession) -> _Company:
+        """Raises SessionClosedError for one that has ended."""
         company = self._company.get(session.id)
         if company is None:
-            company = self._company[session.id] = _Company()
-            session.listen(lambda event: self._session_event(session.id, company, event))
+            raise _closed(session)
         return company
 
     def _session_event(self, session: str, company: _Company, event: SessionEvent) -> None:
@@ -284,16 +334,23 @@ class LiveService:
         if company is not None:
             company.peers.pop(peer.id, None)
             company.listeners.discard(peer.send)
+            if company.microphone == peer.id:
+                company.microphone = None
 
     async def _dismiss(self, session: str) -> None:
         company = self._company.pop(session, None)
         if company is None:
             return
+        company.closed = True
         closing = [peer.close() for peer in list(company.peers.values())]
-        closing += [agent.close() for agent in company.agents.values()]
+        closing += [agent.close() for agent in list(company.agents.values())]
         for result in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(result, Exception):
-                log.warning("closing a session: %r", result)
+                log.warning("closing a session: %s", self.gate.redact(repr(result)))
+
+
+def _closed(session: LiveSession) -> SessionClosedError:
+    return SessionClosedError(f"session {session.id} has ended; create another")
 
 
 async def _parrot(session: LiveSession, pcm: bytes, rate: int) -> None:

@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from ..errors import MuseTalkError
+from ..errors import OutputError
 from .clock import Clock, MonotonicClock
 from .errors import LiveError, SessionClosedError, SessionLimitError, TooMuchAudioError
 from .lips import Engine, LipCounts, Lips
@@ -257,7 +257,7 @@ class Session:
             self._deliver(packet)
         if cue.segment is not None:
             self._busy_at = self._clock.now()
-            if frame is None or frame.picture is None:
+            if (frame is None or frame.picture is None) and not cue.is_rest:
                 self._lips.counts.lost += 1
             self._room.set()
         self._tell_speech_events()
@@ -280,7 +280,9 @@ class Session:
         logger.warning("session %s: halted for %d frames; the timeline goes on after them", self.id, index - self.now)
         self.now = index
         self._speech.pause()
-        self._packets.skip_to(self._speech.sample_of(index, self._speech.rate), self._speech.rate)
+        rate = self._speech.rate
+        for packet in self._packets.skip_to(self._speech.sample_of(index, rate), rate):
+            self._deliver(packet)
 
     def _show_next_avatar(self) -> None:
         if self._next_avatar is None:
@@ -330,26 +332,39 @@ class Session:
             self._closing = self._closing or self._loop.create_task(self._close("it failed; the log has the reason"))
 
     async def _close(self, reason: str) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._speech.clear()
-        self._lips.forget()
-        self._worker.unregister(self.id)
-        self._room.set()
-        if self._next_avatar is not None:
-            self._next_avatar[0].release()
-            _settle(self._next_avatar[1])
-        self._stage.avatar.release()
-        for viewer in list(self._viewers):
-            viewer.finish()
-        if self._recording is not None:
-            try:
-                await self._recording.stop()
-            except MuseTalkError as error:
-                logger.warning("session %s: the recording failed: %s", self.id, error)
-        self._tell(SessionEvent("closed", self.now, detail=reason))
-        self._listeners.clear()
+        try:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._speech.clear()
+            self._lips.forget()
+            self._worker.unregister(self.id)
+            for viewer in list(self._viewers):
+                viewer.finish()
+            await self._finish_recording()
+        finally:
+            self._room.set()
+            self._tell(SessionEvent("closed", self.now, detail=reason))
+            self._listeners.clear()
+            self._release_avatars()
+
+    async def _finish_recording(self) -> None:
+        if self._recording is None:
+            return
+        try:
+            await self._recording.stop()
+        except OutputError as error:
+            logger.warning("session %s: the recording failed: %s", self.id, error)
+        except Exception:
+            logger.exception("session %s: the recording failed", self.id)
+
+    def _release_avatars(self) -> None:
+        try:
+            if self._next_avatar is not None:
+                _settle(self._next_avatar[1])
+                self._next_avatar[0].release()
+        finally:
+            self._stage.avatar.release()
 
 
 def _settle(future: asyncio.Future[None]) -> None:

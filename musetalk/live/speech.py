@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 
 from ..errors import InputError
 from .segment import Segment, SpokenFrame
-from .timeline import SILENCE_RATE, EventKind, Played
+from .timeline import PACKETS_PER_SECOND, SILENCE_RATE, EventKind, Played
 
 LEAD_FRAMES = 3
 _PATIENCE_S = 1
+# The windows of the last 0.17 s of what came in cannot be there yet: with more than that at hand they are late.
+_AT_HAND_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Cue:
     """What one frame of the session plays.
 
     pcm: its share of the sound, at ``rate``, from sample ``start`` of the session on. segment: which is heard, None in
-    silence. frame: what is known of its picture, None in silence and where the sound goes on without lips.
+    silence. frame: what is known of its picture, None in silence and where the sound goes on without lips. is_rest:
+    what is left of the segment is less than a frame, which has no picture of its own.
     """
 
     pcm: bytes
@@ -27,14 +31,15 @@ class Cue:
     start: int
     segment: Segment | None = None
     frame: SpokenFrame | None = None
+    is_rest: bool = False
 
 
 class Speech:
     """Decides, frame by frame, what is heard; without clock, threads or pictures.
 
     A segment begins when ``lead`` of its frames are ready (or all of it, or its first has waited ``lead`` frames), on
-    a frame of the session. It pauses where its sound or its windows do not come, and begins again by the same rule;
-    where only the windows are missing for a second, the sound goes on without lips. It is never stretched.
+    a frame of the session. It pauses where its sound does not come, and begins again by the same rule; where sound is
+    at hand and only the windows are late, or do not come for a second, it goes on without lips. It is never stretched.
 
     rate: Hz of what is heard. events: what happened since they were last taken: kind, segment, played_ms.
     """
@@ -48,7 +53,9 @@ class Speech:
         self._lead = lead
         self._patience = int(_PATIENCE_S * fps)
         self._number = 0
-        self._was_silent = True
+        # A packet's worth, so that no packet holds sound of two rates.
+        self._silence_between = ceil(fps / PACKETS_PER_SECOND)
+        self._silent = self._silence_between
         self._last_played = Played(-1, 0)
         # Where the sound of the segment in play begins, in samples of the session.
         self._origin = 0
@@ -66,7 +73,8 @@ class Speech:
                 f"sound at {rate} Hz in a segment that began at {segment.rate} Hz; "
                 "end the segment before the rate changes"
             )
-        return self.ahead_s + len(pcm) / 2 / rate <= self._ahead_s
+        # Less than a frame of the open segment cannot be played before more comes: it must not keep that out.
+        return self.ahead_s + len(pcm) / 2 / rate <= self._ahead_s + 1 / self._fps
 
     def push(self, pcm: bytes, rate: int) -> int:
         """Append sound to the open segment, or begin one. Returns its number."""
@@ -109,12 +117,13 @@ class Speech:
         if segment is not None and segment.playing and not self._can_go_on(segment, index):
             segment.playing, segment.waited = False, 0
             self.events.append(("stalled", segment.number, segment.played_ms))
-        self._was_silent = segment is None or not segment.playing
+        self._silent = 0 if segment is not None and segment.playing else self._silent + 1
         start = self.sample_of(index, self.rate)
         if segment is None or not segment.playing:
             return Cue(bytes(2 * self._samples(index, self.rate)), self.rate, start)
         count = self.sample_of(index + 1, segment.rate) - self._origin - segment.sound.played
-        return Cue(segment.sound.play(count), segment.rate, start, segment, segment.take())
+        is_rest = not segment.sound.holds(count)
+        return Cue(segment.sound.play(count), segment.rate, start, segment, segment.take(), is_rest)
 
     def pause(self) -> None:
         """Frames of the session were skipped: the segment in play goes on by the rule for beginning."""
@@ -122,9 +131,11 @@ class Speech:
             segment.playing = False
 
     def sample_of(self, index: int, rate: int) -> int:
-        """The first sample of a frame, both counted from the start of the session."""
-        numerator, denominator = self._fps.as_integer_ratio()
-        return (2 * index * rate * denominator + numerator) // (2 * numerator)
+        """The first sample of a frame, both counted from the start of the session.
+
+        Rounded down: what was given out then never ends after the frame begins, at whatever rate that is counted.
+        """
+        return int(index * rate / self._fps)
 
     def _open_segment(self) -> Segment | None:
         last = self.segments[-1] if self.segments else None
@@ -140,8 +151,7 @@ class Speech:
     def _try_to_start(self, segment: Segment, index: int) -> None:
         if not segment.has_sound(self._samples(index, segment.rate)):
             return
-        # Packets are of one rate each: before another there is a frame of silence.
-        if segment.rate != self.rate and not self._was_silent:
+        if segment.rate != self.rate and self._silent < self._silence_between:
             return
         segment.waited += 1
         ready = segment.ready_frames()
@@ -160,8 +170,9 @@ class Speech:
     def _can_go_on(self, segment: Segment, index: int) -> bool:
         if segment.known > segment.next:
             segment.blind = False
-        has_windows = segment.known > segment.next or segment.complete or segment.blind
-        return has_windows and segment.has_sound(self._samples(index, segment.rate))
+        has_windows = segment.known > segment.next or segment.complete
+        needs_none = segment.blind or segment.ended or segment.left_s >= _AT_HAND_S
+        return (has_windows or needs_none) and segment.has_sound(self._samples(index, segment.rate))
 
     def _samples(self, index: int, rate: int) -> int:
         return self.sample_of(index + 1, rate) - self.sample_of(index, rate)

@@ -173,16 +173,18 @@ class AvatarStore:
 
     def delete(self, name: str) -> None:
         """Remove an avatar and all that is kept of it. Raises InUseError while a session or a job uses it."""
-        folder = self._folder(name)
-        if self._jobs.active(name) is not None:
-            raise InUseError(f"a job works on the avatar {name}; wait for it, or cancel it")
         with self._loading:
+            folder = self._folder(name)
+            if self._jobs.active(name) is not None:
+                raise InUseError(f"a job works on the avatar {name}; wait for it, or cancel it")
             self._memory.remove(name)
             # Renamed first: what is half deleted is no avatar.
             gone = folder.rename(folder.with_name(f".{name}.{secrets.token_hex(4)}.old"))
             with suppress(AvatarError):  # a damaged one has nothing kept that could be found
-                self._closed.remove(_content_hash(gone))
-            shutil.rmtree(gone, ignore_errors=True)
+                kept = _content_hash(gone)
+                if kept not in self._content_hashes():
+                    self._closed.remove(kept)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def close(self) -> None:
         """Stop the jobs. Avatars that sessions hold stay usable."""
@@ -199,12 +201,13 @@ class AvatarStore:
         return self._memory.evictions
 
     def _acquire(self, name: str) -> LiveAvatar:
-        folder = self._folder(name)
+        self._folder(name)
         live = self._memory.pin(name)
         if live is not None:
             return live
         with self._loading:
-            return self._memory.pin(name) or self._load(name, folder)
+            # Asked again: meanwhile it may have been deleted.
+            return self._memory.pin(name) or self._load(name, self._folder(name))
 
     def _load(self, name: str, folder: Path) -> LiveAvatar:
         footage = read_description(folder)["footage"]
@@ -253,8 +256,11 @@ class AvatarStore:
             if live.is_warm:
                 return
             kept = _content_hash(self.root / job.subject)
-            if self._closed.load(kept, live) and not live.still_fits(self._worker, self._window()):
-                live.closed[:] = [None] * len(live)
+            patches = self._closed.load(kept, live)
+            # Only then: a session may show this avatar already.
+            if live.fits(patches, self._worker, self._window()):
+                for source, patch in patches.items():
+                    live.closed[source] = patch
             if not live.is_warm:
                 live.warm(self._worker, self._window(), progress)
                 self._closed.save(kept, live)
@@ -276,6 +282,15 @@ class AvatarStore:
         if not _is_avatar(folder) or folder.resolve() != folder:
             raise UnknownAvatarError(f"there is no avatar {name}; the list names those there are")
         return folder
+
+    def _content_hashes(self) -> set[str]:
+        """Of all avatars that are not damaged; those of the same footage share one."""
+        hashes = set()
+        for folder in self.root.iterdir():
+            if _is_name(folder.name) and _is_avatar(folder):
+                with suppress(AvatarError):
+                    hashes.add(_content_hash(folder))
+        return hashes
 
     def _check_free(self, name: str) -> None:
         """Refuse a name that another avatar has or may not be, and one avatar too many. Raises InputError."""

@@ -17,6 +17,7 @@ from ..audio.windows import STEPS_PER_SECOND, WINDOW_STEPS, AudioWindows, window
 from ..errors import InputError
 from ..models import Models
 from .running_mel import RunningMel
+from .thinning import ThinnedSteps, thinned_steps
 
 _SAMPLES_PER_STEP = SAMPLE_RATE // STEPS_PER_SECOND
 # Step j depends on samples below 320 j + 520: half a spectrum and the reach of two convolutions past its start.
@@ -60,9 +61,13 @@ class _Hop:
 
 @dataclass(frozen=True, eq=False)
 class EncoderInput:
-    """A log-mel that waits for the audio encoder, float32 ``[80, 3000]``; it goes to ``accept`` with its states."""
+    """A log-mel that waits for the audio encoder, float32 ``[80, 3000]``; it goes to ``accept`` with its states.
+
+    thinned: the steps that the encoder is asked for, None for all.
+    """
 
     mel: torch.Tensor
+    thinned: ThinnedSteps | None
     cell: int
     hop: _Hop
     completes_hop: bool
@@ -81,12 +86,22 @@ class FeatureStream:
     an infinite ``context_ms`` these are all frames. For streams encoded in one batch all this holds as far as the
     encoder gives a row of a batch the bits it gives the row alone.
 
+    A ``thinned`` stream asks the encoder for a part of the steps (see `thinned_steps`) until the end of the sound: its
+    frames are near those of the others, at a tenth of their cost on a CPU. Those left at the end are the offline ones
+    all the same.
+
     ``push`` and ``flush`` do everything at once. To batch several streams' encodings use ``feed`` and ``finish``, then
     take ``prepare`` until it is None and give the states to ``accept`` in the same order. One thread at a time.
     """
 
     def __init__(
-        self, models: Models, fps: Fraction | float = Fraction(25), context_ms: float = 40, hop_frames: int = 2
+        self,
+        models: Models,
+        fps: Fraction | float = Fraction(25),
+        context_ms: float = 40,
+        hop_frames: int = 2,
+        *,
+        thinned: bool = False,
     ) -> None:
         """Raises InputError for a frame rate, context or hop out of range."""
         if not 0 < fps <= MAX_FPS:
@@ -98,6 +113,7 @@ class FeatureStream:
         self.fps = exact_fps(fps)
         self._models = models
         self._hop_frames = hop_frames
+        self._thinned = thinned
         self._context = math.inf if math.isinf(context_ms) else round(context_ms * SAMPLE_RATE / 1000)
         self.reset()
 
@@ -107,7 +123,8 @@ class FeatureStream:
         self._ended = False
         self._cells: dict[int, np.ndarray] = {}
         self._mels: dict[int, RunningMel] = {}
-        self._states: dict[int, torch.Tensor] = {}
+        # Of each cell: its states, and the step that the first of them is of.
+        self._states: dict[int, tuple[torch.Tensor, int]] = {}
         self._whole: set[int] = set()
         self._next = 0
         self._hop: _Hop | None = self._streamed_hop()
@@ -154,14 +171,16 @@ class FeatureStream:
         if not self._to_encode:
             return None
         cell, hop, completes_hop = self._to_encode.popleft()
-        encoder_input = EncoderInput(self._mel(cell, hop), cell, hop, completes_hop)
+        thinned = self._thinned_steps(cell, hop) if self._is_thinned(hop) else None
+        encoder_input = EncoderInput(self._mel(cell, hop), thinned, cell, hop, completes_hop)
         self._awaited.append(encoder_input)
         return encoder_input
 
     def accept(self, encoder_input: EncoderInput, states: torch.Tensor) -> list[FeatureFrame]:
         """The frames that the encoder's answer completes; those of a hop across two cells come with the second.
 
-        states: ``[1500, layers, C]`` in any dtype, on any device. An input from before ``reset`` gives nothing.
+        states: ``[1500, layers, C]``, ``[n, ...]`` of n thinned steps, any dtype and device. An input from before
+        ``reset`` gives nothing.
         Raises InputError for one that is not the oldest outstanding.
         """
         if encoder_input not in self._awaited:
@@ -169,7 +188,10 @@ class FeatureStream:
         if encoder_input is not self._awaited[0]:
             raise InputError("states accepted out of order; accept them in the order of prepare()")
         self._awaited.popleft()
-        self._states[encoder_input.cell] = states
+        thinned = encoder_input.thinned
+        self._states[encoder_input.cell] = (
+            (states, 0) if thinned is None else (thinned.rows(states), thinned.near.start)
+        )
         if not encoder_input.completes_hop:
             return []
         hop = encoder_input.hop
@@ -180,7 +202,8 @@ class FeatureStream:
     def _run(self) -> list[FeatureFrame]:
         frames: list[FeatureFrame] = []
         while (encoder_input := self.prepare()) is not None:
-            frames += self.accept(encoder_input, encode_states(self._models, encoder_input.mel[None])[0])
+            states = encode_states(self._models, encoder_input.mel[None], encoder_input.thinned)[0]
+            frames += self.accept(encoder_input, states)
         return frames
 
     def _take_hop(self) -> None:
@@ -199,7 +222,8 @@ class FeatureStream:
         # States of a whole cell stay as they are. With no other cell one is encoded again: every hop ends in accept().
         cells = [cell for cell in cells if cell not in self._whole] or cells[-1:]
         self._to_encode.extend((cell, hop, cell == cells[-1]) for cell in cells)
-        self._whole.update(cell for cell in cells if (cell + 1) * SEGMENT_SAMPLES <= hop.heard)
+        if not self._is_thinned(hop):
+            self._whole.update(cell for cell in cells if (cell + 1) * SEGMENT_SAMPLES <= hop.heard)
 
     def _streamed_hop(self) -> _Hop | None:
         """The hop of the frames from ``_next`` on; None when they have to wait for the end of the sound."""
@@ -223,6 +247,15 @@ class FeatureStream:
         cells = last_steps // SEGMENT_STEPS
         return _Hop(self._next, starts[cells == cells[0]], self._heard, final=True)
 
+    def _is_thinned(self, hop: _Hop) -> bool:
+        return self._thinned and not hop.final
+
+    @staticmethod
+    def _thinned_steps(cell: int, hop: _Hop) -> ThinnedSteps:
+        first = max(0, int(hop.starts[0])) - cell * SEGMENT_STEPS
+        heard = min(hop.heard - cell * SEGMENT_SAMPLES, SEGMENT_SAMPLES)
+        return thinned_steps(-(-heard // _SAMPLES_PER_STEP), max(0, first))
+
     def _mel(self, cell: int, hop: _Hop) -> torch.Tensor:
         samples = self._cells[cell][: hop.heard - cell * SEGMENT_SAMPLES]
         return log_mel(samples) if hop.final else self._mels.setdefault(cell, RunningMel()).of(samples)
@@ -230,11 +263,12 @@ class FeatureStream:
     def _windows(self, hop: _Hop) -> torch.Tensor:
         """float32 ``[n, 50, C]`` on the CPU, of the states that are there."""
         steps = hop.steps
-        shape = next(iter(self._states.values())).shape[1:]
+        shape = next(iter(self._states.values()))[0].shape[1:]
         windows = torch.zeros((*steps.shape, *shape))
-        for cell, states in self._states.items():
+        for cell, (states, first) in self._states.items():
             wanted = (steps >= 0) & (steps // SEGMENT_STEPS == cell)
-            windows[torch.from_numpy(wanted)] = states[torch.from_numpy(steps[wanted] % SEGMENT_STEPS)].float().cpu()
+            rows = torch.from_numpy(steps[wanted] % SEGMENT_STEPS - first)
+            windows[torch.from_numpy(wanted)] = states[rows].float().cpu()
         return windows.flatten(1, 2)
 
     def _forget_before(self, cell: int) -> None:
@@ -244,9 +278,15 @@ class FeatureStream:
 
 
 @torch.inference_mode()
-def encode_states(models: Models, mels: torch.Tensor) -> torch.Tensor:
-    """Log-mels ``[B, 80, 3000]`` through the audio encoder: ``[B, 1500, layers, C]``, on its device, in its dtype."""
-    return models.audio_encoder(mels.to(models.device, models.dtype))
+def encode_states(models: Models, mels: torch.Tensor, thinned: ThinnedSteps | None = None) -> torch.Tensor:
+    """Log-mels ``[B, 80, 3000]`` through the audio encoder: ``[B, 1500, layers, C]``, on its device, in its dtype.
+
+    thinned: only these steps, ``[B, n, layers, C]``.
+    """
+    mels = mels.to(models.device, models.dtype)
+    if thinned is None:
+        return models.audio_encoder(mels)
+    return models.audio_encoder(mels, thinned.steps.to(models.device), thinned.weights.to(models.device))
 
 
 def silence_window(models: Models) -> torch.Tensor:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import suppress
+from fractions import Fraction
 from typing import Generic, TypeVar
 
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
@@ -16,6 +17,8 @@ from .encoding import SoundAt48k, VideoEncoder
 from .timeline import AudioItem, VideoItem
 from .viewers import Viewer
 
+# Encoding and scheduling have this long; within it, both tracks leave exactly on time.
+DELAY_SECONDS = 0.06
 _VIDEO_KEPT = 3
 _AUDIO_KEPT = 100
 
@@ -34,9 +37,12 @@ class ViewerTracks:
         items: Viewer,
         executor: Executor,
         on_video: Callable[[VideoItem], None],
+        fps: Fraction,
     ) -> None:
-        self.video = PictureTrack(executor)
-        self.audio = SoundTrack()
+        self._pace = _Pace()
+        self._fps = fps
+        self.video = PictureTrack(executor, self._pace)
+        self.audio = SoundTrack(self._pace)
         self._items = items
         self._on_video = on_video
         self._begun = False
@@ -46,15 +52,17 @@ class ViewerTracks:
         self._begun = True
 
     async def run(self) -> None:
-        """Hand items to the tracks until the session, or both tracks, end."""
+        """Hand items to the tracks until the session ends. Raises LiveError for a viewer that the session let go."""
         try:
             async for item in self._items:
                 if not self._begun:
                     continue
                 if isinstance(item, VideoItem):
+                    self._pace.arrived(float(item.pts_frames / self._fps))
                     self._on_video(item)
                     self.video.queue.put(item)
                 else:
+                    self._pace.arrived(item.pts_samples / item.rate)
                     self.audio.queue.put(item)
         finally:
             await self.close()
@@ -64,6 +72,28 @@ class ViewerTracks:
         self.video.stop()
         self.audio.stop()
         await self._items.aclose()
+
+
+class _Pace:
+    """When the items of a viewer leave: a fixed time after the moment that their time stamp stands for.
+
+    The sender reports of a peer connection say which time stamp left when; a receiver brings lips and voice together by
+    them, so a picture that took long to encode must not count as one that was taken later.
+    """
+
+    def __init__(self) -> None:
+        self._origin: float | None = None
+
+    def arrived(self, seconds: float) -> None:
+        """An item of the time stamp ``seconds`` has come. Those that were not held up set the pace."""
+        origin = asyncio.get_running_loop().time() - seconds
+        self._origin = origin if self._origin is None else min(self._origin, origin)
+
+    async def wait(self, seconds: float) -> None:
+        """Return when the item of that time stamp is to leave; at once for one that is late."""
+        if self._origin is not None:
+            late = asyncio.get_running_loop().time() - self._origin - seconds
+            await asyncio.sleep(max(0.0, DELAY_SECONDS - late))
 
 
 class _Queue(Generic[Item]):
@@ -98,11 +128,12 @@ class PictureTrack(MediaStreamTrack):
 
     kind = "video"
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, pace: _Pace) -> None:
         super().__init__()
         self.encoder: VideoEncoder | None = None
         self.queue: _Queue[VideoItem] = _Queue(_VIDEO_KEPT)
         self._executor = executor
+        self._pace = pace
         self._keyframe = False
         self._packets: deque[Packet] = deque()
 
@@ -115,7 +146,10 @@ class PictureTrack(MediaStreamTrack):
             item = await self.queue.get()
             keyframe, self._keyframe = self._keyframe, False
             self._packets.extend(await self._encode(item, keyframe))
-        return self._packets.popleft()
+        packet = self._packets.popleft()
+        if packet.pts is not None and packet.time_base is not None:
+            await self._pace.wait(float(packet.pts * packet.time_base))
+        return packet
 
     async def _encode(self, item: VideoItem, keyframe: bool) -> list[Packet]:
         encoder = self.encoder
@@ -134,13 +168,17 @@ class SoundTrack(MediaStreamTrack):
 
     kind = "audio"
 
-    def __init__(self) -> None:
+    def __init__(self, pace: _Pace) -> None:
         super().__init__()
+        self._pace = pace
         self.queue: _Queue[AudioItem] = _Queue(_AUDIO_KEPT)
         self._converter = SoundAt48k()
 
     async def recv(self) -> AudioFrame:
-        return self._converter.convert(await self.queue.get())
+        item = await self.queue.get()
+        frame = self._converter.convert(item)
+        await self._pace.wait(item.pts_samples / item.rate)
+        return frame
 
     def stop(self) -> None:
         self.queue.end()

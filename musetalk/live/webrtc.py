@@ -9,7 +9,6 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +23,10 @@ from aiortc import (
 from aiortc.mediastreams import MediaStreamTrack
 from aiortc.sdp import SessionDescription
 
-from .control import MESSAGE_BYTES, MOST_MALFORMED
+from ..errors import MuseTalkError
+from .control import CommandLane
 from .encoding import VideoEncoder
 from .errors import LiveError
-from .requests import parse_object
 from .security import RefusedError
 from .timeline import VideoItem
 from .tracks import ViewerTracks, microphone_packets
@@ -63,12 +62,20 @@ class MediaSettings:
     ice_servers: tuple[RTCIceServer, ...] = ()
     connect_s: float = 30.0
 
+    def ice_facts(self, *, secret: bool) -> list[dict[str, Any]]:
+        """The servers as a browser wants them; those with a credential only for those who may see it (``secret``)."""
+        return [
+            {"urls": server.urls, "username": server.username, "credential": server.credential}
+            for server in self.ice_servers
+            if secret or server.credential is None
+        ]
+
 
 class Peer:
     """One WebRTC viewer. ``on_close`` is called once, whoever leaves first.
 
-    obey: carries out a message of the data channel. hear: takes the viewer's microphone, None drops it. fail: puts an
-    error into words, as (status, code, message).
+    obey: carries out a message of the data channel. hear: takes the viewer's microphone, None drops it. heard: called
+    when that ends. fail: puts an error into words, as (status, code, message).
     """
 
     def __init__(
@@ -80,14 +87,16 @@ class Peer:
         obey: Obey,
         fail: Callable[[Exception], tuple[int, str, str]],
         hear: Hear | None = None,
+        heard: Callable[[], None] | None = None,
         on_close: Callable[[Peer], None] = lambda _: None,
     ) -> None:
         self.id = secrets.token_urlsafe(16)
         self.session = session
         self._settings = settings
         self._executor = executor
-        self._obey = obey
+        self._commands = CommandLane(lambda message: obey(session, message), self.send, fail)
         self._hear = hear
+        self._heard = heard
         self._fail = fail
         self._on_close = on_close
         # Without a list of its own, aiortc asks a public STUN server.
@@ -96,19 +105,18 @@ class Peer:
         self._tracks: ViewerTracks | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._speaking: bool | None = None
-        self._malformed = 0
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> str:
         """``new``, ``connecting``, ``connected``, ``failed`` or ``closed``."""
-        return "closed" if self._closed else self._connection.connectionState
+        return "closed" if self._closing is not None else self._connection.connectionState
 
     async def answer(self, offer: str) -> str:
         """The SDP answer to an SDP offer. Raises RefusedError for one that cannot be served, and closes the peer."""
         try:
             return await self._answer(offer)
-        except (RefusedError, LiveError):
+        except (RefusedError, LiveError, asyncio.CancelledError):
             await self.close()
             raise
         except Exception as error:
@@ -123,18 +131,23 @@ class Peer:
             channel.send(json.dumps(event))
 
     async def close(self) -> None:
-        """Let the viewer go and free all of it. May be called again."""
-        if self._closed:
-            return
-        self._closed = True
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        """Let the viewer go and free all of it. Whoever calls, also again, returns when that is done."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        # Shielded: it goes on, whoever stops waiting for it.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._tracks is not None:
-            await self._tracks.close()
-        await close_connection(self._connection)
-        self._on_close(self)
+        try:
+            if self._tracks is not None:
+                await self._tracks.close()
+            await close_connection(self._connection)
+        finally:
+            self._on_close(self)
 
     async def _answer(self, offer: str) -> str:
         wanted = _wanted(offer)
@@ -142,7 +155,7 @@ class Peer:
         connection.on("connectionstatechange", self._connection_changed)
         connection.on("datachannel", self._channel_opened)
         connection.on("track", self._track_opened)
-        self._tracks = tracks = ViewerTracks(self.session.media(), self._executor, self._shown)
+        self._tracks = tracks = ViewerTracks(self.session.media(), self._executor, self._shown, self.session.fps)
         if "video" in wanted:
             sender = connection.addTrack(tracks.video)
             # A viewer that lost packets asks the sender; the pictures come encoded, so the request is handed on.
@@ -158,6 +171,8 @@ class Peer:
         if codec is not None:
             tracks.video.encoder = VideoEncoder(codec, self.session.fps, self._settings.bitrate)
         self._spawn(self._pump(tracks))
+        self._spawn(self._commands.run())
+        self._spawn(self._expel())
         self._spawn(self._give_up())
         return answer
 
@@ -166,20 +181,30 @@ class Peer:
             await tracks.run()
         except LiveError as error:
             log.info("viewer %s: %s", self.id, error)
-        self._spawn(self.close())
+        self._leave()
+
+    async def _expel(self) -> None:
+        await self._commands.expelled.wait()
+        log.info("viewer %s: too many of its messages were refused", self.id)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Begin to close, from one of the tasks that closing ends."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
 
     async def _give_up(self) -> None:
         await asyncio.sleep(self._settings.connect_s)
         if self._connection.connectionState != "connected":
             log.info("viewer %s did not connect within %g s", self.id, self._settings.connect_s)
-            self._spawn(self.close())
+            self._leave()
 
     def _connection_changed(self) -> None:
         state = self._connection.connectionState
         if state == "connected" and self._tracks is not None:
             self._tracks.begin()
-        elif state in ("failed", "closed") and not self._closed:
-            self._spawn(self.close())
+        elif state in ("failed", "closed"):
+            self._leave()
 
     def _shown(self, item: VideoItem) -> None:
         if item.speaking != self._speaking:
@@ -191,20 +216,14 @@ class Peer:
             channel.close()
             return
         self._channel = channel
-        channel.on("message", lambda text: self._spawn(self._message(text)))
+        channel.on("message", self._message)
         self.send({"type": "ready", "session": self.session.id, "fps": float(self.session.fps)})
 
-    async def _message(self, text: str | bytes) -> None:
+    def _message(self, text: str | bytes) -> None:
         try:
-            if not isinstance(text, str) or len(text) > MESSAGE_BYTES:
-                raise RefusedError(400, "malformed", f"send JSON text of at most {MESSAGE_BYTES} bytes")
-            self.send(await self._obey(self.session, parse_object(text)))
-        except Exception as error:
-            _, code, message = self._fail(error)
-            self.send({"type": "error", "code": code, "message": message})
-            self._malformed += code == "malformed"
-            if self._malformed >= MOST_MALFORMED:
-                self._spawn(self.close())
+            self._commands.put(self._commands.read(text))
+        except RefusedError as error:
+            self._commands.refuse(error)
 
     def _track_opened(self, track: MediaStreamTrack) -> None:
         if track.kind == "audio":
@@ -213,10 +232,23 @@ class Peer:
             track.stop()
 
     async def _listen(self, track: MediaStreamTrack) -> None:
-        async for pcm, rate in microphone_packets(track):
-            if self._hear is not None:
-                with suppress(LiveError):
+        told = ""
+        try:
+            async for pcm, rate in microphone_packets(track):
+                if self._hear is None:
+                    continue
+                try:
                     await self._hear(self.session, pcm, rate)
+                    told = ""
+                except MuseTalkError as error:
+                    # It goes on, and tells each kind of trouble once, not fifty times a second.
+                    _, code, message = self._fail(error)
+                    if code != told:
+                        told = code
+                        self.send({"type": "error", "code": code, "message": message})
+        finally:
+            if self._heard is not None and not self.session.closed:
+                self._heard()
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
@@ -261,8 +293,6 @@ def _is_plausible(candidate: list[str]) -> bool:
 
 def _wanted(offer: str) -> set[str]:
     """The kinds of media that the offer receives."""
-    if len(offer) > SDP_BYTES:
-        raise RefusedError(413, "too_large", f"the offer is larger than {SDP_BYTES} bytes")
     sections = SessionDescription.parse(offer).media
     if len(sections) > _MOST_SECTIONS:
         raise RefusedError(400, "bad_offer", f"the offer has more than {_MOST_SECTIONS} media sections")

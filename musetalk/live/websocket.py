@@ -19,8 +19,9 @@ offset type   meaning
 8      int64  time stamp: frames of the session (pictures), samples at the rate (sound)
 ====== ====== =====================================================================
 
-Who reads too slowly loses pictures, never sound. Messages that make no sense are answered with an ``error`` event;
-sixteen of them end the connection.
+Who reads too slowly loses pictures, never sound. Sound may be sent faster than it is spoken: two minutes of it may
+wait, what comes on top is refused. What is refused is answered with an ``error`` event; sixteen of them in a short time
+end the connection. A viewer for whom there is no place is told so, and closed with code 1013.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -37,15 +37,17 @@ import numpy as np
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from ..errors import MuseTalkError
-from .control import MESSAGE_BYTES, MOST_MALFORMED
-from .errors import LiveError, SessionClosedError
+from .control import CommandLane
+from .errors import LiveError, SessionClosedError, SessionLimitError
 from .gate import TICKET_PROTOCOL
-from .requests import field, parse_object
+from .requests import field
 from .security import RefusedError
+from .sound_up import SoundUp
 from .timeline import PACKETS_PER_SECOND, AudioItem, MediaItem, VideoItem, check_rate
 
 if TYPE_CHECKING:
     from .service import LiveService, LiveSession
+    from .viewers import Viewer
 
 HEADER = struct.Struct("<BBHHHq")
 JPEG, RAW, SOUND = 1, 2, 3
@@ -53,8 +55,8 @@ PROTOCOL = "musetalk.live"
 _MESSAGE_LIMIT = 1 << 20
 _START_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
-# Sound that waits here while the session has enough ahead; with more, nothing is read until some was played.
-_WAITING_BYTES = 16 << 20
+# How many events a client that does not read may leave behind.
+_EVENTS = 256
 _VIDEO = {"jpeg": JPEG, "raw": RAW, "none": 0}
 
 
@@ -69,112 +71,136 @@ class Conversation:
         self._video = 0
         self._sound = True
         self._quality = 80
-        self._malformed = 0
-        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue(256)
-        self._sound_up: deque[tuple[bytes, int]] = deque()
-        self._waiting = 0
-        self._moved = asyncio.Event()
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_EVENTS)
+        self._commands = CommandLane(self._carry_out, self.tell, service.gate.describe)
+        self._sound_up = SoundUp()
 
     async def run(self) -> None:
         """Serve until either side ends it."""
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._await_start(), _START_SECONDS)
         if not self._rate:
-            await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"no start message")
+            await self._end(WSCloseCode.POLICY_VIOLATION, b"no start message")
             return
-        leave = self._service.join(self._session, self._tell)
-        parts = (self._receive(), self._push(), self._send_media(), self._send_events())
-        works = [asyncio.create_task(part) for part in parts]
+        try:
+            items = self._session.media()
+        except MuseTalkError as error:
+            self._commands.refuse(error)
+            full = isinstance(error, SessionLimitError)
+            await self._end(WSCloseCode.TRY_AGAIN_LATER if full else WSCloseCode.POLICY_VIOLATION, b"no place")
+            return
+        async with items:
+            self._tell_ready()
+            # Before any picture or sound.
+            with suppress(ConnectionError):
+                await self._flush()
+            await self._converse(items)
+        if self._commands.expelled.is_set():
+            await self._end(WSCloseCode.POLICY_VIOLATION, b"too many refused messages")
+        else:
+            await self._end(WSCloseCode.OK, b"")
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Send an event, in its turn; one that finds too many waiting is lost."""
+        with suppress(asyncio.QueueFull):
+            self._events.put_nowait(event)
+
+    async def _converse(self, items: Viewer) -> None:
+        parts = (
+            self._receive(),
+            self._push(),
+            self._send_media(items),
+            self._send_events(),
+            self._commands.run(),
+            self._commands.expelled.wait(),
+        )
+        works = [asyncio.ensure_future(part) for part in parts]
         try:
             await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            leave()
             for work in works:
                 work.cancel()
             await asyncio.gather(*works, return_exceptions=True)
-            await self._socket.close()
+
+    async def _end(self, code: int, reason: bytes) -> None:
+        """Close, after the events that wait."""
+        with suppress(ConnectionError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._flush(), _CLOSE_SECONDS)
+        await self._socket.close(code=code, message=reason)
+
+    async def _flush(self) -> None:
+        while not self._events.empty() and not self._socket.closed:
+            await self._socket.send_str(json.dumps(self._events.get_nowait()))
 
     async def _await_start(self) -> None:
-        while not self._rate and not self._socket.closed:
-            if not await self._handle(await self._socket.receive()):
+        while not self._rate and not self._commands.expelled.is_set():
+            if not self._handle(await self._socket.receive()):
                 return
 
     async def _receive(self) -> None:
-        while await self._handle(await self._socket.receive()):
+        while self._handle(await self._socket.receive()):
             pass
 
-    async def _handle(self, message: Any) -> bool:
-        """Whether there is a next message."""
+    def _handle(self, message: Any) -> bool:
+        """Whether there is a next message. Nothing is waited for: a ``clear`` behind this one is read at once."""
         if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
             return False
         try:
             if message.type is WSMsgType.BINARY:
-                await self._hear(message.data)
+                self._hear(message.data)
             else:
-                await self._command(message.data)
+                self._command(message.data)
         except Exception as error:
-            _, code, text = self._service.gate.describe(error)
-            await self._socket.send_json({"type": "error", "code": code, "message": text})
-            self._malformed += code == "malformed"
-            if self._malformed >= MOST_MALFORMED:
-                await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too many malformed messages")
-                return False
+            self._commands.refuse(error)
         return True
 
-    async def _hear(self, pcm: bytes) -> None:
+    def _hear(self, pcm: bytes) -> None:
         if not self._rate:
             raise RefusedError(400, "malformed", "send a start message before sound")
         if len(pcm) % 2 or not pcm:
             raise RefusedError(
                 400, "malformed", "sound is signed 16 bit, so a message has an even number of bytes, above 0"
             )
-        self._sound_up.append((pcm, self._rate))
-        self._waiting += len(pcm)
-        self._moved.set()
-        while self._waiting > _WAITING_BYTES:
-            self._moved.clear()
-            await self._moved.wait()
+        self._sound_up.put(pcm, self._rate)
 
     async def _push(self) -> None:
-        """Give the session its sound and the ends of utterances in order; empty sound is an end."""
+        """Give the session its sound and the ends of utterances, in order."""
         while True:
-            while not self._sound_up:
-                self._moved.clear()
-                await self._moved.wait()
-            pcm, rate = self._sound_up.popleft()
-            self._waiting -= len(pcm)
-            self._moved.set()
+            pcm, rate = await self._sound_up.get()
             try:
                 if pcm:
                     await self._session.push_pcm(pcm, rate)
                 else:
                     self._session.end_of_segment()
+            except SessionClosedError as error:
+                self._commands.refuse(error)
+                return
             except MuseTalkError as error:
-                _, code, text = self._service.gate.describe(error)
-                self._tell({"type": "error", "code": code, "message": text})
-                if isinstance(error, SessionClosedError):
-                    return
+                self._commands.refuse(error)
 
-    async def _command(self, text: str) -> None:
-        if len(text) > MESSAGE_BYTES:
-            raise RefusedError(400, "malformed", f"a text message has at most {MESSAGE_BYTES} characters")
-        message = parse_object(text)
-        if message.get("type") == "start":
+    def _command(self, text: str) -> None:
+        message = self._commands.read(text)
+        kind = message.get("type")
+        if kind == "start":
+            begun = bool(self._rate)
             self._start(message)
-            ready = {"type": "ready", "session": self._session.id, "fps": float(self._session.fps)}
-            await self._socket.send_json(ready)
+            if begun:
+                self._tell_ready()
         elif not self._rate:
             raise RefusedError(400, "malformed", "send a start message first")
-        elif message.get("type") == "end":
-            self._sound_up.append((b"", 0))
-            self._moved.set()
-            await self._socket.send_json({"type": "ended"})
+        elif kind == "end":
+            self._sound_up.end()
+            self.tell({"type": "ended"})
         else:
-            if message.get("type") == "clear":
+            if kind == "clear":
                 self._sound_up.clear()
-                self._waiting = 0
-                self._moved.set()
-            await self._socket.send_json(await self._service.obey(self._session, message))
+            self._commands.put(message)
+
+    async def _carry_out(self, message: dict[str, Any]) -> dict[str, Any]:
+        return await self._service.obey(self._session, message)
+
+    def _tell_ready(self) -> None:
+        self.tell({"type": "ready", "session": self._session.id, "fps": float(self._session.fps)})
 
     def _start(self, message: dict[str, Any]) -> None:
         video = field(message, "video", str, "jpeg", limit=8)
@@ -185,32 +211,31 @@ class Conversation:
         self._rate = check_rate(field(message, "rate", int, 24000))
         self._video, self._quality, self._sound = _VIDEO[video], quality, sound
 
-    def _tell(self, event: dict[str, Any]) -> None:
-        with suppress(asyncio.QueueFull):
-            self._events.put_nowait(event)
-
     async def _send_events(self) -> None:
         with suppress(ConnectionError):
             while True:
                 await self._socket.send_str(json.dumps(await self._events.get()))
 
-    async def _send_media(self) -> None:
+    async def _send_media(self, items: Viewer) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(ConnectionError, LiveError):
-            async with self._session.media() as items:
-                speaking = None
-                async for item in items:
-                    if isinstance(item, VideoItem) and item.speaking != speaking:
-                        speaking = item.speaking
-                        self._tell({"type": "speaking", "value": speaking, "frame": item.pts_frames})
-                    if isinstance(item, AudioItem):
-                        if self._sound:
-                            await self._socket.send_bytes(pack_sound(item))
-                    elif self._video:
-                        packed = loop.run_in_executor(
-                            self._service.executor, pack_picture, item, self._video, self._quality
-                        )
-                        await self._socket.send_bytes(await packed)
+        speaking = None
+        try:
+            async for item in items:
+                if isinstance(item, VideoItem) and item.speaking != speaking:
+                    speaking = item.speaking
+                    self.tell({"type": "speaking", "value": speaking, "frame": item.pts_frames})
+                if isinstance(item, AudioItem):
+                    if self._sound:
+                        await self._socket.send_bytes(pack_sound(item))
+                elif self._video:
+                    packed = loop.run_in_executor(
+                        self._service.executor, pack_picture, item, self._video, self._quality
+                    )
+                    await self._socket.send_bytes(await packed)
+        except LiveError as error:
+            self._commands.refuse(error)
+        except ConnectionError:
+            return
 
 
 def pack_sound(item: AudioItem) -> bytes:
@@ -246,8 +271,18 @@ async def serve_socket(service: LiveService, session: LiveSession, request: web.
     # A browser wants one of the protocols it offered; a ticket is one, but is not repeated in an answer.
     protocols = (PROTOCOL,) if TICKET_PROTOCOL in offered or PROTOCOL in offered else ()
     socket = web.WebSocketResponse(
-        heartbeat=20, timeout=_CLOSE_SECONDS, max_msg_size=_MESSAGE_LIMIT, protocols=protocols
+        heartbeat=20,
+        timeout=_CLOSE_SECONDS,
+        max_msg_size=_MESSAGE_LIMIT,
+        protocols=protocols,
+        # Sound and pictures do not shrink, and what a client sends must not grow when it is unpacked.
+        compress=False,
     )
-    await socket.prepare(request)
-    await Conversation(service, session, socket).run()
+    conversation = Conversation(service, session, socket)
+    leave = service.join(session, conversation.tell)
+    try:
+        await socket.prepare(request)
+        await conversation.run()
+    finally:
+        leave()
     return socket

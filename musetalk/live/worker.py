@@ -15,7 +15,7 @@ import torch
 from ..errors import MuseTalkError
 from .errors import LiveError, SessionLimitError, UnknownSessionError
 from .generator import BATCH_SIZES, EncodeJob, EncodeResult, FrameJob, FrameResult, Generator, Job
-from .scheduling import Lanes, Pace
+from .scheduling import Lanes, Pace, too_late
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,8 @@ class Worker:
         self._clean = self._failures = 0
         self._lanes = Lanes()
         self._frame_pace, self._encode_pace = Pace(), Pace()
-        self._encoded_last = False
+        # Seconds of encoding since frames were last computed.
+        self._encoded_s = 0.0
         self._discarded: list[Job] = []
         self._closing = False
         self._wake = threading.Condition()
@@ -161,9 +162,10 @@ class Worker:
             self._sweep()
             encodes, frames = self._next()
             if encodes:
-                self._compute(encodes, self._encode, self._encode_pace)
+                self._encoded_s += self._compute(encodes, self._encode, self._encode_pace)
             if frames:
                 self._compute(frames, self._generate, self._frame_pace)
+                self._encoded_s = 0.0
         self._drop_all()
 
     def _sweep(self) -> None:
@@ -173,11 +175,8 @@ class Worker:
             waiting = list(self._lanes.jobs())
         # Outside the lock: these ask the sessions, which may be about to submit.
         cancelled = [job for job in waiting if _is_cancelled(job)]
-        soonest = time.monotonic() + self._frame_pace.seconds(1)
-        late = {job for job in waiting if isinstance(job, FrameJob) and job.deadline < soonest}.difference(cancelled)
-        if late:
-            self._frame_pace.forget_a_little()
-        out = {*cancelled, *late}
+        frames = {job for job in waiting if isinstance(job, FrameJob)}.difference(cancelled)
+        out = {*cancelled, *too_late(frames, self._frame_pace, time.monotonic())}
         with self._wake:
             # A session may have been unregistered meanwhile: its jobs are discarded then, and answered once.
             out.difference_update(self._discarded)
@@ -185,12 +184,12 @@ class Worker:
         self._drop([*gone, *out])
 
     def _next(self) -> tuple[list[EncodeJob], list[FrameJob]]:
-        """The next batch. Sound goes first, frames hang on it; but never twice running while frames wait."""
+        """The next batch. Sound goes first, frames hang on it; but while frames wait, for no longer than one takes."""
         with self._wake:
             encodes: list[EncodeJob] = []
-            if not self._encoded_last or not any(isinstance(job, FrameJob) for job in self._lanes.jobs()):
+            is_turn = self._encoded_s <= self._frame_pace.seconds(1)
+            if is_turn or not any(isinstance(job, FrameJob) for job in self._lanes.jobs()):
                 encodes = self._lanes.take_encodes(self._encode_batch())
-            self._encoded_last = bool(encodes)
             if encodes:
                 return encodes, []
             return [], self._lanes.take_frames(self._frame_pace, time.monotonic(), self._batch, _BATCH_SECONDS)
@@ -198,8 +197,8 @@ class Worker:
     def _encode_batch(self) -> int:
         return next((n for n in BATCH_SIZES if self._encode_pace.seconds(n) <= _BATCH_SECONDS), 1)
 
-    def _compute(self, jobs: list[_J], run: Callable[[list[_J]], None], pace: Pace) -> None:
-        """One batch; when it fails, once more in parts. Each job is answered."""
+    def _compute(self, jobs: list[_J], run: Callable[[list[_J]], None], pace: Pace) -> float:
+        """One batch; when it fails, once more in parts. Each job is answered. Returns the seconds it took."""
         begin = time.perf_counter()
         error = _attempt(run, jobs)
         if error is None:
@@ -211,7 +210,9 @@ class Worker:
                 self._fail(part, failure)
         self._failures = 0 if None in errors else self._failures + 1
         self.batches += 1
-        self.seconds += time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        self.seconds += seconds
+        return seconds
 
     def _parts_after(self, error: Exception | None, jobs: list[_J]) -> list[list[_J]]:
         if error is None:
@@ -239,7 +240,7 @@ class Worker:
             _answer(job, FrameResult(job, frame=frame))
 
     def _encode(self, jobs: list[EncodeJob]) -> None:
-        states = self._generator.encode([job.mel for job in jobs])
+        states = self._generator.encode(jobs)
         _check_count(states, jobs)
         self.encodes += len(jobs)
         for job, state in zip(jobs, states, strict=True):

@@ -97,26 +97,32 @@ class FakeAvatar:
 
 
 class FakeFeatures:
-    """Frame i is there 132.5 + 40 ms after its beginning; its window is its own loudness, 0..1."""
+    """Frame i is there 132.5 + 40 ms after its beginning; its window is its own loudness, 0..1.
 
-    def __init__(self) -> None:
-        self.sound = np.zeros(0, np.float32)
-        self.made, self.ended = 0, False
+    At most ``hop`` frames are given at once.
+    """
+
+    def __init__(self, hop: int = 1000) -> None:
+        self.sound = np.zeros(0, np.float32)  # of frames that are still to be made
+        self.heard = self.made = 0
+        self.ended = False
+        self.hop = hop
 
     def feed(self, samples: np.ndarray) -> None:
         self.sound = np.concatenate([self.sound, samples])
+        self.heard += len(samples)
 
     def finish(self) -> None:
         self.ended = True
 
     def prepare(self):
-        total = max(1, len(self.sound) // 640) if self.ended else max(0, (len(self.sound) - 2760) // 640 + 1)
-        if total <= self.made:
+        total = max(1, self.heard // 640) if self.ended else max(0, (self.heard - 2760) // 640 + 1)
+        count = min(self.hop, total - self.made)
+        if count <= 0:
             return None
-        frames = range(self.made, total)
-        self.made = total
-        loud = [float(np.abs(self.sound[640 * i : 640 * (i + 1)]).max(initial=0)) for i in frames]
-        return SimpleNamespace(mel=torch.tensor(loud), first=frames[0])
+        loud = [float(np.abs(self.sound[640 * i : 640 * (i + 1)]).max(initial=0)) for i in range(count)]
+        first, self.made, self.sound = self.made, self.made + count, self.sound[640 * count :]
+        return SimpleNamespace(mel=torch.tensor(loud), thinned=None, first=first)
 
     def accept(self, waiting, states: torch.Tensor) -> list[FeatureFrame]:
         return [FeatureFrame(waiting.first + i, value.repeat(50, 1), 0) for i, value in enumerate(states)]
@@ -170,6 +176,28 @@ class FakeEngine:
             job.done(FrameResult(job, picture))
 
 
+class SlowEngine(FakeEngine):
+    """Needs ``seconds`` of the clock for each piece of sound that is encoded."""
+
+    def __init__(self, clock: SimClock, seconds: float) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+        self.tasks: set[asyncio.Task] = set()
+
+    def submit(self, jobs) -> None:
+        for job in jobs:
+            if isinstance(job, EncodeJob):
+                task = asyncio.get_running_loop().create_task(self._later(job))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+            else:
+                self.answer(job)
+
+    async def _later(self, job: EncodeJob) -> None:
+        await self.clock.sleep_until(self.clock.now() + self.seconds)
+        self.answer(job)
+
+
 def tone(seconds: float, rate: int = 16000, level: float = 1.0) -> bytes:
     """A sound whose every sample is ``level``."""
     return np.full(round(seconds * rate), round(level * 32767), "<i2").tobytes()
@@ -178,7 +206,7 @@ def tone(seconds: float, rate: int = 16000, level: float = 1.0) -> bytes:
 @asynccontextmanager
 async def running(avatar: FakeAvatar | None = None, engine: FakeEngine | None = None, **options):
     """A session on a clock turned by hand, begun: gives session, clock, engine."""
-    clock, engine = SimClock(), engine or FakeEngine()
+    clock, engine = options.pop("clock", None) or SimClock(), engine or FakeEngine()
     make: Callable = options.pop("make_features", FakeFeatures)
     session = Session("s", engine, avatar or FakeAvatar(), make, clock=clock, executor=Inline(), **options)
     session.start()

@@ -10,7 +10,7 @@ import pytest
 
 from musetalk.errors import InputError
 from musetalk.live.cli_live import add_live
-from musetalk.live.logs import JsonLines
+from musetalk.live.logs import JsonLines, PlainLines
 
 TOKEN = "a-token-of-some-length"
 
@@ -36,6 +36,8 @@ def parse(*options: str) -> argparse.Namespace:
         (["--token-file", "/none"], "cannot read"),
         (["--port", "70000"], "70000"),
         (["--agent-url", "ftp://a.example"], "http"),
+        (["--ice-server", "http://a.example"], "ice-server"),
+        (["--ice-server", "turn:a.example:3478", "--ice-login-file", "/none"], "login file"),
         (["--speech-url", "http://a.example/v1", "--speech-key-file", "/none"], "key file"),
     ],
 )
@@ -51,3 +53,27 @@ def test_log_lines_are_json_without_secrets():
     line = JsonLines([TOKEN]).format(record)
     assert TOKEN not in line and "abc" not in line and "\n" not in line
     assert json.loads(line)["path"] == "/sessions"
+
+
+@pytest.mark.parametrize(
+    "message", ['settings {"token": "a secret value"}', 'GET /Bearer abcdef" x', "key sk-abcdefghijk"]
+)
+def test_what_is_struck_out_leaves_json_whole(message):
+    record = logging.LogRecord("musetalk", logging.INFO, "", 0, message, (), None)
+    for secret in ("secret value", "abcdef", "sk-abc"):
+        assert secret not in json.loads(JsonLines(["secret value"]).format(record))["message"]
+        assert secret not in PlainLines(["secret value"]).format(record)
+
+
+def test_ice_servers_of_the_options(tmp_path):
+    from musetalk.live.cli_live import _media
+
+    login = tmp_path / "login"
+    login.write_text("user:pass:word\n")
+    urls = ("stun:stun.example:3478", "turn:turn.example:3478?transport=udp")
+    media = _media(parse(*(f"--ice-server={url}" for url in urls), "--ice-login-file", str(login)))
+    assert [(ice["urls"], ice["credential"]) for ice in media.ice_facts(secret=True)] == [
+        (urls[0], None),
+        (urls[1], "pass:word"),
+    ]
+    assert [ice["urls"] for ice in media.ice_facts(secret=False)] == [urls[0]]

@@ -10,9 +10,10 @@ import torch
 
 from musetalk import audio_features, decode_faces, inpaint, paste_back, prepare_avatar
 from musetalk.errors import Cancelled
-from musetalk.live.generator import FrameJob, ModelGenerator
+from musetalk.live.generator import EncodeJob, FrameJob, ModelGenerator
 from musetalk.live.live_avatar import LiveAvatar
 from musetalk.live.streaming import silence_window
+from musetalk.live.thinning import thinned_steps
 from musetalk.live.worker import Worker
 
 FACELESS = 5
@@ -62,11 +63,13 @@ def test_models_may_be_asked_for_before_every_batch(mesh_models, live):
 
 
 def test_encoding_together_gives_the_bits_of_encoding_alone(mesh_models):
-    mels = list(torch.randn(3, 80, 3000, generator=torch.Generator().manual_seed(1)))
+    mels = torch.randn(4, 80, 3000, generator=torch.Generator().manual_seed(1))
+    parts = [None, thinned_steps(90, 0), None, thinned_steps(700, 650)]
+    jobs = [EncodeJob(mel, 0.0, "one", 0, bool, print, part) for mel, part in zip(mels, parts, strict=True)]
     generator = ModelGenerator(mesh_models)
-    together = generator.encode(mels)
-    for states, mel in zip(together, mels, strict=True):
-        assert torch.equal(states, generator.encode([mel])[0]) and states.ndim == 3
+    for states, job in zip(generator.encode(jobs), jobs, strict=True):
+        assert torch.equal(states, generator.encode([job])[0])
+        assert len(states) == (1500 if job.thinned is None else len(job.thinned.steps)) and states.ndim == 3
 
 
 def test_latents_that_are_not_finite_show_the_closed_mouth(mesh_models, live):
@@ -90,7 +93,7 @@ def test_the_closed_mouth_is_what_silence_draws(mesh_models, short, live):
     live, silence = LiveAvatar(short), silence_window(mesh_models)
     with Worker(ModelGenerator(mesh_models), 1) as worker:
         live.warm(worker, silence)
-        assert worker.sessions == 0 and live.still_fits(worker, silence)
+        assert worker.sessions == 0 and live.fits(dict(enumerate(live.closed)), worker, silence)
     assert live.is_warm
     drawn = ModelGenerator(mesh_models).generate(jobs_of(live, [silence] * 3, range(3)))
     for source in range(3):

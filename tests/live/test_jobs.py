@@ -8,6 +8,17 @@ from musetalk.errors import MuseTalkError
 from musetalk.live.jobs import BackgroundJob, JobRunner, TooManyJobsError
 
 
+def test_any_number_may_wait():
+    runner, release = JobRunner(waiting=100), threading.Event()
+    jobs = [runner.submit(BackgroundJob("test", str(i)), lambda job: release.wait(5)) for i in range(100)]
+    assert runner.get(jobs[0].id) is jobs[0]
+    release.set()
+    assert jobs[-1].wait(5)
+    runner.submit(BackgroundJob("test", "last"), lambda job: None).wait(5)
+    assert runner.get(jobs[0].id) is None and runner.get(jobs[-1].id) is jobs[-1], "64 are remembered"
+    runner.close()
+
+
 def test_jobs_are_few_ordered_and_end_with_the_server():
     runner, release, order = JobRunner(waiting=3), threading.Event(), []
 

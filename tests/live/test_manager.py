@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 import weakref
 
@@ -17,21 +18,30 @@ from musetalk.live.worker import Worker
 
 
 class Store:
-    """Opens avatars and counts who holds one."""
+    """Opens avatars and counts who holds one. The avatar ``cold`` is not there before ``thawed``."""
 
     def __init__(self, make) -> None:
         self.opened = []
+        self.thawed = threading.Event()
         self._make = make
 
     def open(self, name: str):
         if name == "missing":
             raise InputError("no such avatar")
+        if name == "cold":
+            self.thawed.wait(10)
         self.opened.append(self._make())
         return self.opened[-1]
 
     @property
     def in_use(self) -> int:
         return len(self.opened) - sum(avatar.released for avatar in self.opened)
+
+
+async def given_back(store) -> None:
+    """Wait for the thread that opens an avatar."""
+    while not store.opened or store.in_use:
+        await asyncio.sleep(0.001)
 
 
 def manager_of(fakes, **limits):
@@ -93,7 +103,7 @@ def test_a_worker_without_room_gives_the_avatar_back(fakes):
 
 def test_who_never_connects_who_is_idle_and_who_stays_too_long_is_ended(fakes):
     async def run():
-        manager, clock, store, _ = manager_of(fakes, connect_s=30, idle_s=60, length_s=100)
+        manager, clock, store, _ = manager_of(fakes, connect_s=3, idle_s=6, length_s=10)
         closed = {}
 
         async def begin(name: str, *, watched: bool):
@@ -111,16 +121,16 @@ def test_who_never_connects_who_is_idle_and_who_stays_too_long_is_ended(fakes):
                 pass
 
         reading = [asyncio.create_task(drain(one)) for one in (viewer, kept)]
-        await clock.advance(20)
+        await clock.advance(2)
         await leaving.aclose()
         for _ in range(9):
             if not busy.closed:
                 await busy.push_pcm(fakes.tone(0.1), 16000)
-            await clock.advance(10)
-        assert closed["alone"] == "nobody came to watch within 30 s"
-        assert closed["left"] == "nobody has watched for 30 s"
-        assert closed["silent"] == "nothing was said for 60 s"
-        assert closed["busy"] == "it has lasted 100 s"
+            await clock.advance(1)
+        assert closed["alone"] == "nobody came to watch within 3 s"
+        assert closed["left"] == "nobody has watched for 3 s"
+        assert closed["silent"] == "nothing was said for 6 s"
+        assert closed["busy"] == "it has lasted 10 s"
         assert manager.expired == 4 and store.in_use == 0
         await asyncio.gather(*reading)
         await manager.shutdown()
@@ -131,15 +141,62 @@ def test_who_never_connects_who_is_idle_and_who_stays_too_long_is_ended(fakes):
 def test_an_avatar_that_opens_after_its_client_left_is_given_back(fakes):
     async def run():
         manager, _, store, _engine = manager_of(fakes)
-        creating = asyncio.create_task(manager.create("a"))
-        await asyncio.sleep(0)
+        creating = asyncio.create_task(manager.create("cold"))
+        await fakes.settle()
         creating.cancel()
         await asyncio.gather(creating, return_exceptions=True)
-        await fakes.settle()
-        assert len(store.opened) == 1 and store.in_use == 0
+        assert store.opened == []
+        store.thawed.set()
+        await asyncio.wait_for(given_back(store), 10)
         await manager.shutdown()
 
     asyncio.run(run())
+
+
+def test_a_cold_avatar_keeps_no_other_session_waiting(fakes):
+    async def run():
+        manager, clock, store, _engine = manager_of(fakes)
+        session = await manager.create("a")
+        creating = [asyncio.create_task(manager.create("cold")) for _ in range(3)]
+        await session.push_pcm(fakes.tone(0.5), 16000)
+        pictures, packets = await fakes.collect(session, clock, 1)
+        assert len(pictures) == 25 and len(packets) == 50 and fakes.pcm_of(packets).any()
+        assert len(store.opened) == 1 and not any(task.done() for task in creating)
+        store.thawed.set()
+        await asyncio.gather(*creating)
+        assert len(manager) == 4
+        await manager.shutdown()
+        assert store.in_use == 0
+
+    asyncio.run(run())
+
+
+def test_a_session_that_cannot_end_cleanly_is_gone_and_keeps_no_other(fakes, caplog):
+    class Recording:
+        finished = False
+
+        def put(self, item):
+            pass
+
+        async def stop(self):
+            raise RuntimeError("boom")
+
+    async def run():
+        manager, clock, store, engine = manager_of(fakes, connect_s=3)
+        first, second, third, _ = [await manager.create("a") for _ in range(4)]
+        first._recording = Recording()
+        await manager.close(first.id)
+        assert first.id not in manager.ids() and store.in_use == 3
+        second.avatar.release = lambda: 1 / 0
+        await clock.advance(5)
+        assert len(manager) == 0 and manager.expired == 3 and not engine.sessions and third.avatar.released == 1
+        last = await manager.create("a")
+        last.avatar.release = lambda: 1 / 0
+        await manager.shutdown()
+        assert len(manager) == 0
+
+    with caplog.at_level(logging.CRITICAL):
+        asyncio.run(run())
 
 
 class Networks:
@@ -148,21 +205,21 @@ class Networks:
     def generate(self, jobs):
         return [job.avatar.idle_frame(job.source) for job in jobs]
 
-    def encode(self, mels):
-        return list(mels)
+    def encode(self, jobs):
+        return [job.mel for job in jobs]
 
 
 def test_two_hundred_sessions_leave_no_task_thread_or_session(fakes):
     async def run():
         store = Store(fakes.FakeAvatar)
-        with Worker(Networks(), capacity=4) as worker:
-            manager = SessionManager(worker, store, fakes.FakeFeatures)
+        with Worker(Networks(), capacity=16) as worker:
+            manager = SessionManager(worker, store, fakes.FakeFeatures, SessionLimits(sessions=16))
             seen: list[weakref.ref] = []
 
             async def visit(number: int) -> None:
                 session = await manager.create("a")
                 seen.append(weakref.ref(session))
-                await session.push_pcm(fakes.tone(0.5), 16000)
+                await session.push_pcm(fakes.tone(0.2), 16000)
                 viewer = session.media()
                 await viewer.__anext__()
                 if number % 3 == 0:
@@ -171,19 +228,18 @@ def test_two_hundred_sessions_leave_no_task_thread_or_session(fakes):
                     await session.switch_avatar(store.open("b"))
                 await manager.close(session.id)
 
-            for start in range(0, 200, 4):
-                await asyncio.gather(*(visit(start + place) for place in range(4)))
-                if start == 20:
-                    threads = threading.active_count()
-            assert threading.active_count() == threads
+            for start in range(0, 200, 16):
+                await asyncio.gather(*(visit(start + place) for place in range(min(16, 200 - start))))
+            # The worker's, and those that open and draw.
+            assert threading.active_count() <= before + 5
             assert worker.sessions == 0 and worker.waiting == 0
             assert store.in_use == 0 and len(manager) == 0
-            await asyncio.sleep(0.05)
+            await fakes.settle()
             names = {task.get_name() for task in asyncio.all_tasks()}
             assert {name for name in names if name.startswith("live-")} == {"live-sweep"}
             gc.collect()
             # The worker's thread may still have its last batch in hand.
-            assert sum(ref() is not None for ref in seen) <= 4
+            assert sum(ref() is not None for ref in seen) <= 16
             await manager.shutdown()
         assert len(asyncio.all_tasks()) == 1
         gc.collect()
@@ -191,4 +247,7 @@ def test_two_hundred_sessions_leave_no_task_thread_or_session(fakes):
 
     before = threading.active_count()
     asyncio.run(run())
-    assert threading.active_count() <= before + 1, "the drawing threads end"
+    for thread in threading.enumerate():
+        if thread.name.startswith("musetalk-live-"):
+            thread.join(10)
+    assert threading.active_count() <= before, "the threads that open and draw end"

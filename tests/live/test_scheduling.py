@@ -1,5 +1,6 @@
 """The order of work: the earliest deadline first, turns when time is short, batches no larger than haste allows."""
 
+from collections import Counter
 from math import inf
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from musetalk.live.generator import FrameJob
-from musetalk.live.scheduling import Lanes, Pace
+from musetalk.live.scheduling import Lanes, Pace, too_late
 
 
 def frame(source, session, deadline=inf):
@@ -75,6 +76,60 @@ def test_a_single_frame_is_tried_before_any_time_is_known():
 def test_an_outlier_is_forgotten():
     pace = Pace()
     pace.note(1, 60.0)
-    for _ in range(100):
-        pace.forget_a_little()
-    assert pace.seconds(1) < 0.01
+    for now in range(100):
+        too_late([frame(1, "a", now + 0.1)], pace, now)
+    assert pace.seconds(1) < 0.1
+
+
+def test_what_is_refused_beside_work_that_is_done_changes_no_pace(pace):
+    late = frame(1, "a", 0.001)
+    assert too_late([late, frame(2, "a", 0.5)], pace, 0.0) == {late} and too_late([], pace, 0.0) == set()
+    assert pace.seconds(1) == 0.01
+    assert too_late([late], pace, 0.0) == {late} and pace.seconds(1) < 0.01
+
+
+def simulated(sessions, cost, seconds=5.0, fps=25):
+    """Frames in time per session, dropped and computed too late, where a batch of n takes ``cost(n)`` seconds.
+
+    Every other session asks 0.3 s ahead, the others 0.12 s. What a worker does, in a time that is only counted.
+    """
+    lanes, pace = Lanes(), Pace()
+    for session in range(sessions):
+        lanes.open(str(session))
+    coming = [
+        (number / fps + 0.003 * session, session) for number in range(int(seconds * fps)) for session in range(sessions)
+    ]
+    coming.sort(reverse=True)
+    now, in_time, dropped, late = 0.0, Counter(), 0, 0
+    while coming or lanes:
+        if not lanes:
+            now = max(now, coming[-1][0])
+        while coming and coming[-1][0] <= now:
+            begin, session = coming.pop()
+            lanes.add(frame(0, str(session), begin + (0.3 if session % 2 else 0.12)))
+        out = too_late(list(lanes.jobs()), pace, now)
+        lanes.discard(out)
+        dropped += len(out)
+        batch = lanes.take_frames(pace, now, 16, 0.1)
+        if batch:
+            now += cost(len(batch))
+            pace.note(len(batch), cost(len(batch)))
+            in_time.update(job.session for job in batch if job.deadline >= now)
+            late += sum(job.deadline < now for job in batch)
+    return in_time, dropped, late
+
+
+@pytest.mark.parametrize("sessions", [9, 12, 24])
+@pytest.mark.parametrize("cost", [lambda n: 0.005 + 0.005 * n, lambda n: 0.02 + 0.001 * n], ids=["steep", "flat"])
+def test_under_any_load_no_session_starves_and_time_is_not_wasted(sessions, cost):
+    in_time, _, late = simulated(sessions, cost)
+    possible = min(sessions * 125, 5 * 16 / cost(16))
+    assert sum(in_time.values()) >= 0.7 * possible
+    assert len(in_time) == sessions and min(in_time.values()) >= 0.5 * sum(in_time.values()) / sessions
+    assert late <= 0.02 * sum(in_time.values())
+
+
+@pytest.mark.parametrize("sessions", [1, 4])
+def test_within_capacity_nothing_is_late(sessions):
+    in_time, dropped, late = simulated(sessions, lambda n: 0.005 + 0.005 * n)
+    assert in_time == {str(session): 125 for session in range(sessions)} and dropped == late == 0

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict
 
 from musetalk.errors import InputError
 from musetalk.live.security import (
     AVATAR_ID,
+    UNIX_SOCKET,
     RateLimiter,
     RefusedError,
     SecurityPolicy,
     Tickets,
     check_id,
+    client_key,
     is_loopback,
     read_token,
     redact,
@@ -32,18 +36,31 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", None, ""])
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
 def test_this_machine(address):
     assert is_loopback(address)
-    SecurityPolicy().check_peer(address)
+    SecurityPolicy().check_peer(address, {})
+    SecurityPolicy().check_peer(UNIX_SOCKET, {})
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "localhost.evil", "0.0.0.0"])
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "localhost.evil", "0.0.0.0", "", None]
+)
 def test_other_machines_need_a_token(address):
     with pytest.raises(RefusedError, match="no token") as caught:
-        SecurityPolicy().check_peer(address)
+        SecurityPolicy().check_peer(address, {})
     assert (caught.value.status, caught.value.code) == (403, "token_required")
-    SecurityPolicy(token=TOKEN).check_peer(address)
+    SecurityPolicy(token=TOKEN).check_peer(address, {})
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "x-forwarded-for", "X-Forwarded-Host", "X-Real-IP", "Via"])
+@pytest.mark.parametrize("address", ["127.0.0.1", UNIX_SOCKET])
+def test_a_proxy_on_this_machine_needs_a_token(address, header):
+    headers = CIMultiDict({header: "203.0.113.9"})
+    with pytest.raises(RefusedError, match="proxy") as caught:
+        SecurityPolicy().check_peer(address, headers)
+    assert (caught.value.status, caught.value.code) == (403, "token_required")
+    SecurityPolicy(token=TOKEN).check_peer(address, headers)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.0.4", "example.com"])
@@ -85,8 +102,8 @@ def test_rebound_and_malformed_hosts(host):
 
 
 def test_with_a_token_names_are_still_listed():
-    policy = SecurityPolicy(token=TOKEN, hosts=frozenset({"avatar.example"}))
-    policy.check_host("avatar.example:443")
+    policy = SecurityPolicy(token=TOKEN, hosts=frozenset({"Avatar.example"}))
+    policy.check_host("avatar.EXAMPLE:443")
     policy.check_host("192.168.0.4:8190")
     with pytest.raises(RefusedError):
         policy.check_host("evil.example")
@@ -104,7 +121,7 @@ def test_with_a_token_names_are_still_listed():
     ],
 )
 def test_good_origins(host, origin):
-    SecurityPolicy(origins=frozenset({"https://app.example"})).check_origin(host, origin, "same-origin")
+    SecurityPolicy(origins=frozenset({"https://App.example"})).check_origin(host, origin, "same-origin")
 
 
 @pytest.mark.parametrize(
@@ -164,9 +181,11 @@ def test_token_file(tmp_path: Path):
     path.write_text(f"{TOKEN}\n")
     path.chmod(0o600)
     assert read_token(path) == TOKEN
-    path.chmod(0o666)
-    with pytest.raises(InputError, match="chmod 600"):
-        read_token(path)
+    if os.name == "posix":
+        for mode in (0o666, 0o640, 0o604):
+            path.chmod(mode)
+            with pytest.raises(InputError, match="chmod 600"):
+                read_token(path)
     with pytest.raises(InputError, match="cannot read"):
         read_token(tmp_path / "none")
 
@@ -197,12 +216,18 @@ def test_rates_are_per_client_and_memory_is_bounded():
     clock = Clock()
     limiter = RateLimiter(2, 3, clients=4, clock=clock)
     assert [limiter.allows("a") for _ in range(4)] == [True, True, True, False]
+    assert limiter.is_empty("a") and not limiter.is_empty("b")
     assert limiter.allows("b")
     clock.now += 0.5
     assert [limiter.allows("a"), limiter.allows("a")] == [True, False]
     for index in range(100):
         limiter.allows(f"client {index}")
     assert len(limiter._buckets) == 4
+
+
+def test_an_ipv6_client_is_its_network():
+    assert client_key("2001:db8::1") == client_key("2001:db8::ffff:1%eth0") != client_key("2001:db8:0:1::1")
+    assert client_key("::ffff:10.0.0.1") == client_key("10.0.0.1") != client_key("10.0.0.2")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from musetalk import FrameSource, prepare_avatar
 from musetalk.avatar_file import save_avatar
-from musetalk.errors import AvatarError, InputError
+from musetalk.errors import AvatarError, InputError, OutputError
 from musetalk.live.cache import CacheFullError, InUseError
 from musetalk.live.generator import ModelGenerator
 from musetalk.live.live_avatar import LiveAvatar
@@ -304,6 +305,36 @@ def test_damaged_mouths_are_drawn_again(make_store, generator, damage):
     assert finished(again.warm("ann")).state == "done" and generator.drawn == 6
 
 
+def test_a_full_disk_costs_time_and_leaves_nothing(make_store, monkeypatch, avatar):
+    def full(tensors, path, **options):
+        path.write_bytes(b"x")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("musetalk.live.closed_mouths.save_file", full)
+    monkeypatch.setattr("musetalk.avatar_file.save_file", full)
+    store = make_store("ann")
+    assert finished(store.warm("ann")).state == "done" and store.info("ann").warm
+    with pytest.raises(OutputError, match="No space left"):
+        store.add("bea", avatar)
+    assert sorted(path.name for path in store.root.iterdir()) == [".cache", ".uploads", "ann"]
+    assert not list((store.root / ".cache").iterdir())
+
+
+def test_kept_mouths_are_not_shown_before_they_are_known_to_fit(make_store, generator, monkeypatch):
+    store = make_store("ann")
+    finished(store.warm("ann"))
+    again, seen = make_store(), []
+    fits = LiveAvatar.fits
+
+    def looking(live, patches, *rest):
+        seen.append((len(patches), live.missing()))
+        return fits(live, patches, *rest)
+
+    monkeypatch.setattr(LiveAvatar, "fits", looking)
+    assert finished(again.warm("ann")).state == "done" and generator.drawn == 3 + 1
+    assert seen == [(3, [0, 1, 3])]
+
+
 def test_memory_is_bounded_and_what_is_in_use_is_not_evicted(make_store, avatar):
     size = LiveAvatar(avatar).size()
     store = make_store("ann", "bea", "cia", ram_bytes=int(2.5 * size))
@@ -342,6 +373,34 @@ def test_an_avatar_in_use_is_not_deleted(make_store):
     assert store.list() == [] and not list((store.root / ".cache").iterdir())
     with pytest.raises(UnknownAvatarError):
         store.open("ann")
+
+
+def test_mouths_that_another_avatar_shares_are_kept(make_store):
+    store = make_store("ann", "bea")
+    finished(store.warm("ann"))
+    store.delete("ann")
+    assert len(list((store.root / ".cache").iterdir())) == 1
+    store.delete("bea")
+    assert not list((store.root / ".cache").iterdir())
+
+
+def test_of_two_who_delete_at_once_one_does(make_store):
+    store, results = make_store("ann"), []
+    ready = threading.Barrier(4)
+
+    def delete():
+        ready.wait(5)
+        try:
+            results.append(store.delete("ann"))
+        except UnknownAvatarError as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=delete) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4 and results.count(None) == 1 and list(store.root.iterdir()) == [store.root / ".uploads"]
 
 
 def test_two_who_open_at_once_share_one_avatar(make_store):

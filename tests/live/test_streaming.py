@@ -55,12 +55,13 @@ def joined(frames) -> torch.Tensor:
     return torch.stack([frame.window for frame in frames])
 
 
+@pytest.mark.parametrize("thinned", [False, True])
 @pytest.mark.parametrize("sizes", [[160], [320, 1, 4096, 7], [10_000, 1, 1], [480]])
-def test_any_packets_give_the_same_bits(models, sizes):
+def test_any_packets_give_the_same_bits(models, sizes, thinned):
     sound = speech_like(RATE + 333)
-    frames = stream(models, sound, sizes)
+    frames = stream(models, sound, sizes, thinned=thinned)
     assert [frame.index for frame in frames] == list(range(25))
-    assert_same(frames, stream(models, sound, [len(sound)]))
+    assert_same(frames, stream(models, sound, [len(sound)], thinned=thinned))
 
 
 @pytest.mark.parametrize("fps", RATES)
@@ -70,10 +71,11 @@ def test_waiting_for_the_end_equals_offline(models, fps):
     assert torch.equal(joined(frames), audio_features(models, sound, RATE, fps))
 
 
+@pytest.mark.parametrize("thinned", [False, True])
 @pytest.mark.parametrize("fps", RATES)
-def test_what_is_left_at_the_end_equals_offline(models, fps):
+def test_what_is_left_at_the_end_equals_offline(models, fps, thinned):
     sound = speech_like(RATE * 2 + 777)
-    features = FeatureStream(models, fps, hop_frames=5)
+    features = FeatureStream(models, fps, hop_frames=5, thinned=thinned)
     early, late = features.push(sound), features.flush()
     offline = audio_features(models, sound, RATE, fps)
     assert early and late
@@ -116,19 +118,20 @@ def test_a_window_depends_on_no_sample_past_its_reach(models):
     torch.testing.assert_close(joined(frames)[:, unmixed], offline[:20, unmixed], rtol=1e-4, atol=1e-4)
 
 
-def test_cells_of_30_seconds_follow_offline(models):
+@pytest.mark.parametrize("thinned", [False, True])
+def test_cells_of_30_seconds_follow_offline(models, thinned):
     sound = speech_like(CELL + RATE)
-    features = FeatureStream(models, hop_frames=10)
+    features = FeatureStream(models, hop_frames=10, thinned=thinned)
     frames = [frame for start in range(0, len(sound), 4800) for frame in features.push(sound[start : start + 4800])]
     across = next(frame for frame in frames if frame.index == 751)
     assert across.ready_after > CELL
-    torch.testing.assert_close(
-        across.window, audio_features(models, sound[: across.ready_after], RATE)[751], rtol=1e-5, atol=1e-5
-    )
+    near = 0.2 if thinned else 1e-5
+    offline = audio_features(models, sound[: across.ready_after], RATE)[751]
+    torch.testing.assert_close(across.window, offline, rtol=near, atol=near)
     assert len(features._cells) == len(features._states) == 1
     late = features.flush()
     assert torch.equal(joined(late), audio_features(models, sound, RATE)[len(frames) :])
-    assert_same(frames + late, stream(models, sound, [len(sound)], hop_frames=10))
+    assert_same(frames + late, stream(models, sound, [len(sound)], hop_frames=10, thinned=thinned))
 
 
 @pytest.mark.parametrize("fps", [25, Fraction(30000, 1001)])
@@ -139,10 +142,11 @@ def test_long_sounds_wait_and_equal_offline(models, fps, samples):
     assert torch.equal(joined(frames), audio_features(models, sound, RATE, fps))
 
 
+@pytest.mark.parametrize("thinned", [False, True])
 @pytest.mark.parametrize("samples", [CELL - 1, CELL, CELL + 1])
-def test_sounds_that_end_on_the_edge_of_a_cell(models, samples):
+def test_sounds_that_end_on_the_edge_of_a_cell(models, samples, thinned):
     sound = speech_like(samples)
-    features = FeatureStream(models, hop_frames=300)
+    features = FeatureStream(models, hop_frames=300, thinned=thinned)
     early, late = features.push(sound), features.flush()
     assert torch.equal(joined(late), audio_features(models, sound, RATE)[len(early) :])
 

@@ -41,11 +41,11 @@ class FakeGenerator:
         time.sleep(self.seconds * len(jobs))
         return [np.full((2, 2, 3), job.source, np.uint8) for job in jobs]
 
-    def encode(self, mels):
+    def encode(self, jobs):
         if self.gate is not None:
             self.gate.wait(5)
-        self.batches.append(len(mels))
-        return [mel + 1 for mel in mels]
+        self.batches.append(len(jobs))
+        return [job.mel + 1 for job in jobs]
 
 
 class Asker:
@@ -298,43 +298,3 @@ def test_in_a_storm_every_job_is_answered_exactly_once():
             thread.join()
     assert len(answered) == len(taken) > 1000 and set(answered.values()) == {1}
     assert worker.frames + worker.dropped + worker.failed == len(taken) and worker.sessions == 0
-
-
-def play(worker, session, frames, step, buffer, count):
-    """A session that wants ``frames`` frames, ``step`` seconds apart, each asked for ``buffer`` seconds ahead."""
-
-    def done(result):
-        if result.frame is not None and time.monotonic() <= result.job.deadline:
-            count[session] += 1
-
-    worker.register(session)
-    start = time.monotonic() + buffer
-    for number in range(frames):
-        due = start + number * step
-        time.sleep(max(0.0, due - buffer - time.monotonic()))
-        worker.submit([Asker().frame(number % 200, session, due, done=done)])
-    time.sleep(buffer)
-
-
-def in_parallel(worker, *plays):
-    count = Counter()
-    threads = [threading.Thread(target=play, args=(worker, *each, count)) for each in plays]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return count
-
-
-def test_under_twice_the_load_no_session_starves_and_time_is_not_wasted():
-    # 10 ms a frame is 100 frames a second; two sessions want 200, one with a much shorter buffer.
-    with Worker(FakeGenerator(seconds=0.01), 2, max_batch=1) as worker:
-        count = in_parallel(worker, ("short", 100, 0.01, 0.06), ("long", 100, 0.01, 0.3))
-    assert min(count.values()) > 25 and sum(count.values()) > 70
-    assert worker.late < 25 and worker.frames + worker.dropped == 200
-
-
-def test_within_capacity_nothing_is_late():
-    with Worker(FakeGenerator(seconds=0.002), 4) as worker:
-        count = in_parallel(worker, *((name, 20, 0.04, 0.16) for name in "abcd"))
-    assert sum(count.values()) >= 78 and worker.dropped + worker.late <= 2

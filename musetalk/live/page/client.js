@@ -45,6 +45,7 @@ export class LiveClient extends EventTarget {
     this.iceServers = iceServers;
     this.stream = new MediaStream();
     this.viewer = "";
+    this.generation = 0;
   }
 
   get path() {
@@ -77,10 +78,14 @@ export class LiveClient extends EventTarget {
     await peer.setRemoteDescription({ type: "answer", sdp: await response.text() });
   }
 
-  /** Sends sound: Int16Array pieces at `rate`, each waiting until the avatar has room for it. */
+  /** Sends sound: Int16Array pieces at `rate`, each waiting until the avatar has room for it, until interrupted. */
   async push(pieces, rate) {
+    const generation = (this.generation += 1);
     for (const pcm of pieces) {
-      await this.server.request(`${this.path}/audio?rate=${rate}`, { method: "POST", body: pcm });
+      const response = await this.server.request(`${this.path}/audio?rate=${rate}`, { method: "POST", body: pcm });
+      const { segment } = await response.json();
+      // Interrupted, or another file is under way: the rest of this one is not wanted.
+      if (segment === -1 || generation !== this.generation) return;
     }
     await this.server.json(`${this.path}/end`, {});
   }
@@ -90,6 +95,7 @@ export class LiveClient extends EventTarget {
   }
 
   interrupt() {
+    this.generation += 1;
     return this.server.json(`${this.path}/clear`, {});
   }
 
@@ -123,8 +129,11 @@ export class LiveClient extends EventTarget {
   }
 
   async end() {
-    await this.leave();
-    await this.server.request(this.path, { method: "DELETE", keepalive: true }).catch(() => undefined);
+    // First: a page that is going away gets to send no more than what it sends at once.
+    const ended = this.server.request(this.path, { method: "DELETE", keepalive: true }).catch(() => undefined);
+    this.generation += 1;
+    this.viewer = "";
+    await Promise.all([ended, this.leave()]);
   }
 
   tell(name, detail) {

@@ -1,5 +1,6 @@
 // The page of live avatars. `?clean=1` shows nothing but the picture, for a virtual camera; `?session=` joins one.
-// A token comes by the form, or by the address's part after # (#token=...), which no server and no log ever sees.
+// A token comes by the form, or with a ticket by the address's part after # (#token=..., #ticket=...), which no server
+// and no log ever sees. A ticket is good for the session of its link only.
 import { LiveClient, Server, ServerError } from "./client.js";
 import { piecesOf, RATE } from "./sound.js";
 
@@ -9,12 +10,17 @@ const secret = new URLSearchParams(location.hash.slice(1));
 const clean = query.get("clean") === "1";
 const JOB_POLL = 500;
 const RECONNECT = 2000;
+const LONGEST_RECONNECT = 30000;
+const LINK_SECONDS = 24 * 3600;
 const LOG_LINES = 200;
 
-const server = new Server(new URL("./", location.href), secret.get("token") ?? sessionStorage.getItem("musetalk.token") ?? "");
+const given = secret.get("ticket") ?? secret.get("token") ?? sessionStorage.getItem("musetalk.token") ?? "";
+const server = new Server(new URL("./", location.href), given);
 let config = {};
+let starting = false;
 let client;
 let microphone;
+let reconnecting;
 
 if (clean) document.documentElement.classList.add("clean");
 if (secret.has("token")) history.replaceState(null, "", location.pathname + location.search);
@@ -58,9 +64,23 @@ function onState({ detail: state }) {
   if (state === "connected") notice("");
   if (state === "failed" || state === "disconnected") {
     notice("The connection was lost. Trying again…");
-    const lost = client;
-    setTimeout(() => lost && lost === client && lost.peer?.connectionState !== "connected" && guarded(rejoin), RECONNECT);
+    reconnect(client, RECONNECT);
   }
+}
+
+/** Rejoins what was lost, at growing intervals, until it is there, has ended, or was given up. */
+function reconnect(lost, delay) {
+  clearTimeout(reconnecting);
+  reconnecting = setTimeout(async () => {
+    if (!lost || lost !== client || lost.peer?.connectionState === "connected") return;
+    try {
+      await rejoin();
+    } catch (error) {
+      if (lost !== client) return;
+      if (error instanceof ServerError && [401, 403, 404, 410].includes(error.status)) void stop(error.message);
+      else reconnect(lost, Math.min(2 * delay, LONGEST_RECONNECT));
+    }
+  }, delay);
 }
 
 function rejoin() {
@@ -68,7 +88,8 @@ function rejoin() {
 }
 
 async function join(session) {
-  client = new LiveClient(server, session, config.ice_servers);
+  const { ice_servers: iceServers } = await server.json(`sessions/${encodeURIComponent(session)}`);
+  client = new LiveClient(server, session, iceServers);
   client.addEventListener("event", onEvent);
   client.addEventListener("state", onState);
   client.addEventListener("track", ({ detail }) => {
@@ -77,22 +98,39 @@ async function join(session) {
   });
   notice("Connecting…");
   await client.watch();
-  const link = new URL(location.pathname, location.href);
-  link.search = new URLSearchParams({ clean: "1", session });
-  if (server.token) link.hash = new URLSearchParams({ token: server.token });
-  $("clean").href = link;
   $("controls").disabled = false;
   $("start").textContent = "Stop";
+  if (!clean) await makeLink(session);
+}
+
+/** The window for a virtual camera opens this session and nothing else. */
+async function makeLink(session) {
+  const link = new URL(location.pathname, location.href);
+  link.search = new URLSearchParams({ clean: "1", session });
+  if (config.token) {
+    const { ticket } = await server.json(`sessions/${encodeURIComponent(session)}/ticket`, { seconds: LINK_SECONDS });
+    link.hash = new URLSearchParams({ ticket });
+  }
+  $("clean").href = link;
 }
 
 async function start() {
-  const { id } = await server.json("sessions", { avatar: $("avatars").value });
-  await join(id);
+  if (starting) return;
+  starting = true;
+  $("start").disabled = true;
+  try {
+    const { id } = await server.json("sessions", { avatar: $("avatars").value });
+    await join(id);
+  } finally {
+    starting = false;
+    $("start").disabled = false;
+  }
 }
 
 async function stop(reason = "") {
   const ending = client;
   client = undefined;
+  clearTimeout(reconnecting);
   releaseMicrophone();
   $("controls").disabled = true;
   $("start").textContent = "Start";

@@ -24,7 +24,7 @@ from musetalk.live.timeline import AudioItem, Played, SessionEvent, VideoItem, c
 from musetalk.live.viewers import Viewer
 from musetalk.live.worker import Worker
 
-SIDE = 64
+SIZE = (64, 64)
 
 
 class CounterSession:
@@ -35,6 +35,7 @@ class CounterSession:
         self.fps = Fraction(25)
         self.closed = False
         self.shown = avatar
+        self.size = SIZE
         self.pushed: list[bytes] = []
         self.ended = 0
         self.ahead_s = 0.0
@@ -107,7 +108,7 @@ class CounterSession:
             samples = packet * (self._rate // 50)
             items: list[Any] = [AudioItem(samples, pcm, self._rate)]
             if packet % 2 == 0:
-                image = np.full((SIDE, SIDE, 3), packet // 2 % 200 + 20, np.uint8)
+                image = np.full((*self.size, 3), packet // 2 % 200 + 20, np.uint8)
                 items.append(VideoItem(packet // 2, image, speaking))
             for viewer in list(self._viewers):
                 for item in items:

@@ -69,9 +69,9 @@ def test_a_full_server_says_so(live):
 def test_other_sites_are_refused(live, headers, code, path):
     async def run():
         async with live() as server:
-            if path.endswith("socket"):
-                headers.update({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"})
-            async with server.http.get(server.url(path), headers=headers) as answer:
+            upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+            sent = {**headers, **(upgrade if path.endswith("socket") else {})}
+            async with server.http.get(server.url(path), headers=sent) as answer:
                 assert answer.status == 403 and await code_of(answer) == code
                 assert "Access-Control-Allow-Origin" not in answer.headers
 
@@ -131,8 +131,19 @@ def test_guessing_tokens_is_slowed_down(live):
                 async with server.http.get(server.url("/avatars"), headers={"Authorization": "Bearer x"}) as answer:
                     seen.append(answer.status)
             assert seen[0] == 401 and seen[-1] == 429
+            # Nothing is compared any more, so that a right guess looks like a wrong one.
             async with server.http.get(server.url("/avatars"), headers=BEARER) as answer:
-                assert answer.status == 200
+                assert answer.status == 429
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
+def test_a_proxy_needs_a_token(live, header):
+    async def run():
+        headers = {header: "for=203.0.113.9"}
+        async with live() as server, server.http.get(server.url("/avatars"), headers=headers) as answer:
+            assert answer.status == 403 and await code_of(answer) == "token_required"
 
     asyncio.run(asyncio.wait_for(run(), 20))
 
@@ -154,6 +165,19 @@ def test_a_ticket_opens_one_session(live):
             ):
                 async with server.http.get(server.url(path), headers=ticket) as answer:
                     assert answer.status == status, path
+            path = f"/sessions/{mine['id']}"
+            for method, route in (
+                ("POST", "/ticket"),
+                ("POST", "/recording"),
+                ("DELETE", "/recording"),
+                ("DELETE", ""),
+            ):
+                async with server.http.request(method, server.url(path + route), headers=ticket) as answer:
+                    assert answer.status == 401, route
+            for seconds, status in ((3600, 200), (0, 400), (10**6, 400)):
+                body = {"seconds": seconds}
+                async with server.http.post(server.url(f"{path}/ticket"), json=body, headers=BEARER) as answer:
+                    assert answer.status == status
 
     asyncio.run(asyncio.wait_for(run(), 20))
 
@@ -296,8 +320,9 @@ def test_recording_needs_consent(live, tmp_path):
                 assert answer.status == 403 and await code_of(answer) == "consent_required"
             async with server.http.post(server.url(path), json={"consent": True}) as answer:
                 assert answer.status == 201
-            async with server.http.delete(server.url(path)) as answer:
                 name = (await answer.json())["recording"]
+            async with server.http.delete(server.url(path)) as answer:
+                assert (await answer.json())["recording"] == name
             async with server.http.get(server.url(f"/recordings/{name}")) as answer:
                 assert await answer.read() == b"a film"
         async with live() as server:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
+from functools import partial
+from itertools import count
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError
 
 from musetalk.live.encoding import SoundAt48k, VideoEncoder, fit
+from musetalk.live.errors import TooMuchAudioError
 from musetalk.live.security import RefusedError
+from musetalk.live.service import ServerLimits
 from musetalk.live.timeline import FPS, AudioItem, VideoItem
 from musetalk.live.webrtc import MediaSettings, close_connection, filter_candidates
 
@@ -92,11 +97,14 @@ def test_pictures_sound_and_events(live, codec):
             video = answer[answer.index("m=video") :]
             first = video.split()[3]
             assert f"a=rtpmap:{first} {codec}/90000" in video
-            await until(lambda: len(watcher.frames) > 3)
+            await until(lambda: len(watcher.frames) > 3, 15)
             tone = (8000 * np.sin(2 * np.pi * 500 * np.arange(24000) / 24000)).astype("<i2").tobytes()
             async with server.http.post(server.url(f"/sessions/{session}/audio?rate=24000"), data=tone) as pushed:
                 assert pushed.status == 200
-            await asyncio.sleep(1.4)
+            # However slow the machine, and what it loses: until the tone was heard and is over, and pictures have come.
+            await until(lambda: any(abs(sound).max() > 1000 for sound in watcher.sounds), 15)
+            await until(lambda: all(abs(sound).max() < 1000 for sound in watcher.sounds[-5:]), 15)
+            await until(lambda: len(watcher.frames) > 20 and len(watcher.events) > 2, 15)
             watcher.channel.send('{"type": "clear"}')
             watcher.channel.send("{")
             await until(lambda: any(event["type"] == "error" for event in watcher.events))
@@ -105,18 +113,19 @@ def test_pictures_sound_and_events(live, codec):
             times, light = np.transpose(watcher.frames)
             steps = np.diff(times) / 0.04
             assert len(times) > 20 and (steps > 0.5).all() and np.allclose(steps, np.rint(steps), atol=0.03)
-            assert np.corrcoef(times, light)[0, 1] > 0.999
+            assert np.corrcoef(times, light)[0, 1] > 0.99
             sound = np.concatenate(watcher.sounds).astype(float)
-            assert np.allclose(np.diff(watcher.sound_times), 0.02, atol=1e-3)
+            packets = np.diff(watcher.sound_times) / 0.02
+            assert (packets > 0.5).all() and np.allclose(packets, np.rint(packets), atol=0.05)
             spectrum = np.abs(np.fft.rfft(sound))
             assert abs(np.fft.rfftfreq(len(sound), 1 / 48000)[spectrum.argmax()] - 500) < 3
             kinds = [event["type"] for event in watcher.events]
             assert kinds[0] == "ready" and "cleared" in kinds and "speaking" in kinds
             await watcher.leave()
-            await until(lambda: server.service.viewers == 0)
+            await until(lambda: server.service.viewers == 0, 15)
             assert server.service.sessions.get(session).viewers == 0
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_delete_lets_a_viewer_go_and_patch_is_refused(live):
@@ -135,6 +144,31 @@ def test_delete_lets_a_viewer_go_and_patch_is_refused(live):
             await watcher.leave()
 
     asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_a_microphone_outlives_refusals_and_ends_its_utterance(live):
+    async def run():
+        async with live() as server:
+            session = server.service.session(await server.session())
+            calls = []
+
+            async def refused_at_first(pcm, rate):
+                calls.append(pcm)
+                if len(calls) <= 5:
+                    raise TooMuchAudioError("more than is kept ahead")
+                return 0
+
+            session.push_pcm = refused_at_first
+            watcher = Watcher(microphone=True)
+            await watcher.join(server, session.id, "?microphone=avatar")
+            await until(lambda: len(calls) > 10, 15)
+            assert sum(event.get("code") == "too_much_audio" for event in watcher.events) <= 1
+            async with server.http.delete(server.url(watcher.location)) as answer:
+                assert answer.status == 204
+            assert session.ended == 1
+            await watcher.leave()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_a_viewer_that_never_connects_is_let_go(live):
@@ -164,17 +198,61 @@ def test_a_viewer_that_vanishes(live, monkeypatch):
             watcher, other = Watcher(), Watcher()
             await watcher.join(server, session)
             await other.join(server, session)
-            await until(lambda: watcher.frames and other.frames)
+            await until(lambda: watcher.frames and other.frames, 20)
             for transceiver in watcher.connection.getTransceivers():
                 for protocol in transceiver.sender.transport.transport._connection._protocols:
                     protocol.transport.abort()
-            await until(lambda: server.service.viewers == 1, 10)
+            await until(lambda: server.service.viewers == 1, 20)
             seen = len(other.frames)
             await until(lambda: len(other.frames) > seen + 5)
-            await watcher.leave()
-            await other.leave()
+            await asyncio.gather(watcher.leave(), other.leave())
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_slow_encoder_keeps_lips_and_voice_together(live, monkeypatch):
+    """What the sender reports say of pictures and sound: the same time stamp left at the same time."""
+
+    async def run():
+        encode = VideoEncoder.encode
+
+        def slow(self, item, **options):
+            time.sleep(0.025)
+            return encode(self, item, **options)
+
+        monkeypatch.setattr(VideoEncoder, "encode", slow)
+        # With offsets of next to nothing, a sender's RTP time stamps are those of the session, at its kind's clock.
+        monkeypatch.setattr("aiortc.rtcrtpsender.random32", partial(next, count(1)))
+        first = []
+        convert = SoundAt48k.convert
+
+        def noted(self, item):
+            frame = convert(self, item)
+            first.append(frame.pts)
+            return frame
+
+        monkeypatch.setattr(SoundAt48k, "convert", noted)
+        async with live() as server:
+            session = await server.session()
+            watcher = Watcher()
+            await watcher.join(server, session)
+            await until(lambda: len(watcher.frames) > 5, 20)
+            (peer,) = server.service._company[session].peers.values()
+            left = {"audio": [], "video": []}
+            for _ in range(30):
+                for sender in peer._connection.getSenders():
+                    moment = sender._RTCRtpSender__ntp_timestamp / 2**32
+                    stamp = sender._RTCRtpSender__rtp_timestamp
+                    # Opus counts from the first sound that was sent.
+                    seconds = stamp / 90000 if sender.kind == "video" else (stamp + first[0]) / 48000
+                    left[sender.kind].append(moment - seconds)
+                await asyncio.sleep(0.02)
+            # The least of each: on a busy machine, some that had time enough are late all the same.
+            apart = min(left["video"]) - min(left["audio"])
+            assert abs(apart) < 0.015, f"pictures are {1000 * apart:.0f} ms after their sound"
+            await watcher.leave()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +287,12 @@ def test_microphone_makes_the_avatar_speak(live):
             pushed = server.service.sessions.get(session).pushed
             await until(lambda: len(pushed) > 5)
             assert all(len(pcm) == 1920 for pcm in pushed)
-            await watcher.leave()
+            second = Watcher(microphone=True)
+            url = server.url(f"/sessions/{session}/whep?microphone=avatar")
+            headers = {"Content-Type": "application/sdp"}
+            async with server.http.post(url, data=await second.offer(), headers=headers) as answer:
+                assert answer.status == 409 and "microphone_taken" in await answer.text()
+            await asyncio.gather(second.leave(), watcher.leave())
             refused = Watcher(microphone=True)
             url = server.url(f"/sessions/{session}/whep?microphone=agent")
             headers = {"Content-Type": "application/sdp"}
@@ -222,22 +305,20 @@ def test_microphone_makes_the_avatar_speak(live):
 
 def test_viewers_are_limited_and_places_come_back(live):
     async def run():
-        async with live() as server:
+        async with live(limits=ServerLimits(viewers=2)) as server:
             session = await server.session()
-            watchers = [Watcher() for _ in range(4)]
+            watchers = [Watcher() for _ in range(2)]
             for watcher in watchers:
                 await watcher.join(server, session)
-            fifth = Watcher()
+            third = Watcher()
             url = server.url(f"/sessions/{session}/whep")
             headers = {"Content-Type": "application/sdp"}
-            async with server.http.post(url, data=await fifth.offer(), headers=headers) as answer:
+            async with server.http.post(url, data=await third.offer(), headers=headers) as answer:
                 assert answer.status == 503
-            await watchers[0].leave()
             async with server.http.delete(server.url(watchers[0].location)):
                 pass
-            await fifth.join(server, session)
-            for watcher in [*watchers[1:], fifth]:
-                await watcher.leave()
+            await third.join(server, session)
+            await asyncio.gather(*(watcher.leave() for watcher in [*watchers, third]))
 
     asyncio.run(asyncio.wait_for(run(), 20))
 

@@ -58,15 +58,16 @@ def test_sound_up_pictures_and_sound_down(live):
                 for start in range(0, len(voice), 4800):
                     await socket.send_bytes(voice[start : start + 4800])
                 await socket.send_json({"type": "end"})
-                events, media = await collect(socket, 1.5)
+                events, media = [], []
+                while not sum(isinstance(item, VideoItem) for item in media) > 30:
+                    more = await collect(socket, 0.2)
+                    events, media = events + more[0], media + more[1]
             sounds = [item for item in media if isinstance(item, AudioItem)]
             pictures = [item for item in media if isinstance(item, VideoItem)]
             heard = b"".join(item.pcm for item in sounds)
             assert voice in heard
-            assert 30 <= len(pictures) <= 40
-            assert [item.pts_frames for item in pictures] == list(
-                range(pictures[0].pts_frames, pictures[0].pts_frames + len(pictures))
-            )
+            # A busy machine may lose pictures, never their order.
+            assert (np.diff([item.pts_frames for item in pictures]) >= 1).all()
             assert all(item.image[0, 0, 0] == item.pts_frames % 200 + 20 for item in pictures)
             assert events[0] == {"type": "ready", "session": session, "fps": 25.0}
             assert {"type": "ended"} in events
@@ -89,13 +90,19 @@ def test_clear_is_not_stuck_behind_sound(live):
                 return -1
 
             session.push_pcm = never_room
+            server.service.send_text = lambda *_, **__: gate.wait()
             async with server.http.ws_connect(server.url(f"/sessions/{session.id}/socket")) as socket:
                 await socket.send_json({"type": "start", "rate": 48000, "video": "none", "audio": False})
-                for _ in range(10):
-                    await socket.send_bytes(b"\0" * 96000)
+                # Far more than may wait, and a command that does not come back.
+                for _ in range(15):
+                    await socket.send_bytes(b"\0" * 960_000)
+                await socket.send_json({"type": "say", "text": "a long story"})
                 await socket.send_json({"type": "clear"})
-                events, _ = await collect(socket, 0.5)
-                assert {"type": "cleared", "segment": 0, "played_ms": 120} in events
+                events = []
+                while not events or events[-1]["type"] != "cleared":
+                    events.append(await socket.receive_json(timeout=5))
+                assert events[-1] == {"type": "cleared", "segment": 0, "played_ms": 120}
+                assert sum(event.get("code") == "too_much_audio" for event in events) >= 2
                 gate.set()
 
     asyncio.run(asyncio.wait_for(run(), 20))
@@ -206,21 +213,37 @@ def test_oversize_message_and_silence_at_the_start(live, monkeypatch):
     asyncio.run(asyncio.wait_for(run(), 20))
 
 
-def test_a_reader_that_stops_loses_pictures_and_nobody_else_does(live):
+def test_a_reader_that_stops_loses_pictures_and_no_sound(live):
+    """Its receive window fills up, then the server's send buffer, then its queue of pictures."""
+
     async def run():
         async with live() as server:
-            session = await server.session()
-            url = server.url(f"/sessions/{session}/socket")
-            # Its receive window fills up, then the server's send buffer, then its queue of pictures.
-            soon = aiohttp.ClientWSTimeout(ws_close=0.2)
-            async with server.http.ws_connect(url, timeout=soon) as slow, server.http.ws_connect(url) as quick:
+            session = server.service.session(await server.session())
+            session.size = (480, 640)
+            url = server.url(f"/sessions/{session.id}/socket")
+            async with server.http.ws_connect(url) as slow, server.http.ws_connect(url) as quick:
                 await slow.send_json({"type": "start", "video": "raw"})
+                assert (await slow.receive_json())["type"] == "ready"
                 slow._writer.transport.pause_reading()
+                (place,) = session._viewers
                 await quick.send_json({"type": "start", "video": "raw"})
-                _, media = await collect(quick, 1)
-                assert sum(isinstance(item, VideoItem) for item in media) >= 22
+                loop = asyncio.get_running_loop()
+                deadline = loop.time() + 8
+                seen = 0
+                while place.dropped < 10:
+                    assert loop.time() < deadline, "the slow one lost nothing"
+                    message = await quick.receive(timeout=5)
+                    seen += message.type is aiohttp.WSMsgType.BINARY and isinstance(unpack(message.data), VideoItem)
+                # Of what it has not read, nothing was held back for the other.
+                assert seen > place.dropped
+                slow._writer.transport.resume_reading()
+                _, media = await collect(slow, 1)
+            stamps = [item.pts_samples for item in media if isinstance(item, AudioItem)]
+            assert len(stamps) > 50 and set(np.diff(stamps)) == {960}
+            shown = [item.pts_frames for item in media if isinstance(item, VideoItem)]
+            assert shown == sorted(shown) and max(np.diff(shown)) > 5
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 30))
 
 
 def test_a_session_that_ends_ends_its_sockets(live):

@@ -1,0 +1,63 @@
+"""Which steps of a segment the audio encoder sees while the sound is still arriving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..audio.mel import SEGMENT_STEPS
+
+NEAR_STEPS = 200
+_PAST_STRIDE = 6
+_SILENT_STEPS = 40
+# Two convolutions and half a spectrum reach this far past a step: from here on there is nothing but silence.
+_AFTER_SOUND = 4
+_GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True, eq=False)
+class ThinnedSteps:
+    """A part of a segment's 1500 steps that stands for all of them.
+
+    steps: int64 ``[n]``, ascending. weights: float32 ``[n]``, how many steps each stands for. near: range of the steps
+    that stand for themselves; they are next to each other.
+    """
+
+    steps: torch.Tensor
+    weights: torch.Tensor
+    near: range
+
+    def rows(self, states: torch.Tensor) -> torch.Tensor:
+        """Of states ``[n, ...]`` those of ``near``."""
+        first = int(torch.searchsorted(self.steps, self.near.start))
+        return states[first : first + len(self.near)]
+
+
+def thinned_steps(heard_steps: int, first: int) -> ThinnedSteps:
+    """For a segment of which so many steps were heard, rounded up, and whose states are wanted from ``first`` on.
+
+    The last 4 s stand for themselves. Before them one step of six is kept, and forty of the silence behind, which
+    a sentence's beginning hears most of: left out, every step would listen to the others more than it was trained to.
+    """
+    stop = min(heard_steps + _AFTER_SOUND, SEGMENT_STEPS)
+    start = max(0, min(stop - NEAR_STEPS, first)) // _PAST_STRIDE * _PAST_STRIDE
+    near = torch.arange(start, stop)
+    past, past_weights = _spread(0, start, start // _PAST_STRIDE)
+    silent, silent_weights = _spread(stop, SEGMENT_STEPS, min(_SILENT_STEPS, SEGMENT_STEPS - stop))
+    return ThinnedSteps(
+        torch.cat([past, near, silent]),
+        torch.cat([past_weights, torch.ones(len(near)), silent_weights]),
+        range(start, stop),
+    )
+
+
+def _spread(start: int, stop: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """``count`` steps, one from each of as many equal parts, and their weights.
+
+    Where in its part a step lies changes by the golden ratio: at equal distances positions of one phase would be taken.
+    """
+    part = torch.arange(count, dtype=torch.float64)
+    width = (stop - start) / max(1, count)
+    steps = start + ((part + part * _GOLDEN % 1) * width).long()
+    return steps, torch.full((count,), width)
