@@ -23,12 +23,17 @@ def add_train_mini(subparsers: Any, add_command: Any) -> None:
         metavar="KEY=VALUE",
         help="replace a value of the file, such as unet.batch_size=64; may be given several times",
     )
-    command.add_argument("--scale", type=float, default=1.0, help="part of the recipe's length, such as 0.1")
+    command.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="part of the recipe's length, such as 0.1; it needs an output of its own",
+    )
     command.add_argument("--device", help="cuda, mps, cpu, ... (default: the best there is)")
 
 
 def train_mini(args: argparse.Namespace) -> tuple[dict[str, Any], int]:
-    """Run the command; its JSON result and exit code, 130 where a signal ended the run after a checkpoint."""
+    """Run the command; its JSON result and exit code, 130 where a signal ended the run before its models folder."""
     from .mini.config import read_mini_config
     from .mini.run import train_mini as run
 
@@ -38,7 +43,8 @@ def train_mini(args: argparse.Namespace) -> tuple[dict[str, Any], int]:
     report = run(config, device=args.device, quiet=args.quiet)
     if report.stopped is not None:
         print(
-            f"musetalk: stopped in stage {report.stopped} after a checkpoint; the same command goes on", file=sys.stderr
+            f"musetalk: stopped in stage {report.stopped}; the same command goes on from its newest checkpoint",
+            file=sys.stderr,
         )
     elif not args.json:
         print(f"trained musetalk-mini; use it with --models {report.models}")

@@ -51,14 +51,18 @@ class Muon(torch.optim.Optimizer):
             group["lr"] = share * group["full_lr"]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step from the gradients there are."""
-        assert closure is None, "a step takes the gradients as they are"
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step from the gradients there are, or from those that ``closure`` leaves; its loss is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             advance = self._muon if group["muon"] else self._adam
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     advance(parameter, parameter.grad, group)
+        return loss
 
     def _muon(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]

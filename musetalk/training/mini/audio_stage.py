@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...audio.mel import SEGMENT_STEPS
 from ...audio.windows import STEPS_PER_SECOND
 from ...models.audio_encoder import WhisperConfig, WhisperEncoder
 from ..synthetic.visemes import PARAMETERS
-from .config import AudioStageConfig
+from .config import MiniConfig
+from .held_out import held_out_speech
+from .seeds import Stream, generator
 from .speech import SpeechSegment, mask_bands, speech_segment
 from .stage import Stage
 
-_HELD_OUT_SEGMENTS = 8
 # Standard deviations of the poses in speech, about: every parameter counts alike.
 _SPREAD = (0.22, 0.2, 0.28, 0.35, 0.22, 0.28)
 _SILENCE_STEPS = 3 * STEPS_PER_SECOND
@@ -40,17 +44,28 @@ class PoseReader(nn.Module):
 
 
 class AudioStage(Stage[PoseReader]):
-    """Segments come from a sliding pool, so that speech is synthesised once and heard several times."""
+    """Segments come from a sliding pool, so that speech is synthesised once and heard several times.
 
-    name = "audio"
+    One seed makes speech that is equal in distribution only (see `speech_segment`).
+    """
 
-    def __init__(self, config: AudioStageConfig, device: torch.device, seed: int) -> None:
-        torch.manual_seed(seed)
-        super().__init__(config, PoseReader(config.network()), device, seed)
-        self.settings = config
+    name, stream = "audio", Stream.AUDIO_STEPS
+
+    def __init__(self, config: MiniConfig, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        self.settings, self.speech = config.audio, config.speech
+        network = PoseReader(config.audio.network())
+        super().__init__(config.audio, network, device, config.seed, speech=asdict(config.speech))
         self._spread = torch.tensor(_SPREAD, device=device)
-        self._segment = lru_cache(maxsize=config.pool + config.fresh)(self._make_segment)
+        self._segment = lru_cache(maxsize=config.audio.pool + config.audio.fresh)(self._make_segment)
         self._held_out: list[SpeechSegment] = []
+
+    def prepare(self, folder: Path) -> None:
+        def make() -> list[SpeechSegment]:
+            streams = [generator(Stream.AUDIO_HELD_OUT, self.seed, index) for index in range(self.speech.held_out)]
+            return [speech_segment(rng, self.speech.seconds, held_out=True, clean=True) for rng in streams]
+
+        self._held_out = held_out_speech(folder, {**asdict(self.speech), "seed": self.seed}, make)
 
     def losses(self, step: int) -> dict[str, Tensor]:
         rng = self.step_generator(step)
@@ -70,9 +85,6 @@ class AudioStage(Stage[PoseReader]):
 
     def validate(self) -> dict[str, float]:
         """Loss, and correlation of what is read with the truth by parameter, for held-out voices and sentences."""
-        if not self._held_out:
-            rng = self.validation_generator()
-            self._held_out = [speech_segment(rng, held_out=True, clean=True) for _ in range(_HELD_OUT_SEGMENTS)]
         read = []
         for segment in self._held_out:
             with self.autocast():
@@ -91,14 +103,16 @@ class AudioStage(Stage[PoseReader]):
         return F.smooth_l1_loss(*pair, reduction="none", beta=0.5).mean(dim=-1)
 
     def _make_segment(self, number: int) -> SpeechSegment:
-        return speech_segment(np.random.default_rng((self.seed, number, 1)))
+        return speech_segment(generator(Stream.AUDIO_SPEECH, self.seed, number), self.speech.seconds)
 
 
 def _targets(segments: list[SpeechSegment]) -> tuple[Tensor, Tensor]:
-    """Poses ``[B, 1500, 6]``, and how much each step counts ``[B, 1500]``: of the silence at the end, its start."""
-    steps = segments[0].mel.shape[1] // 2
-    poses = np.tile(segments[0].steps[:1] * 0, (len(segments), steps, 1))
-    told = np.zeros((len(segments), steps), np.float32)
+    """Poses ``[B, 1500, 6]``, and how much each step counts ``[B, 1500]``: of the silence at the end, its start.
+
+    That silence is taught as the pose of zeros, a mouth at rest; in pauses of speech lips are pressed a little.
+    """
+    poses = np.zeros((len(segments), SEGMENT_STEPS, len(PARAMETERS)), np.float32)
+    told = np.zeros((len(segments), SEGMENT_STEPS), np.float32)
     for row, segment in enumerate(segments):
         count = len(segment.steps)
         poses[row, :count] = segment.steps

@@ -7,14 +7,24 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from ...audio.mel import SEGMENT_SAMPLES
+from ...audio.waveform import SAMPLE_RATE
 from ...errors import InputError
 from ...models.audio_encoder import WhisperConfig
 from ...models.unet import UNetConfig
 from ...models.vae import VAEConfig
-from ..config import _at_least, _plain
+from ..config import _at_least, _between, _plain
 from ..settings import build, read_yaml, with_overrides
 
 S = TypeVar("S", bound="StageConfig")
+
+LONGEST = SEGMENT_SAMPLES / SAMPLE_RATE
+"""Seconds that an audio encoder hears at once."""
+HELD_OUT_MARGIN = 25
+"""Frames at both ends of a segment that no validation looks at."""
+_SHORTEST = 5.0
+_FPS = 25
+_VAE_LEVELS = 4
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class StageConfig:
     lr: of Muon. adam_lr: of Adam, for what is no matrix. Both rise over ``warmup`` steps and fall linearly to 0 over
         the last ``decay`` part of the steps.
     precision: of the forward pass. clip: the longest gradient.
-    validate_every, checkpoint_every: steps.
+    validate_every, checkpoint_every: steps; these two alone may change between a run and its resumption.
     """
 
     steps: int
@@ -42,8 +52,10 @@ class StageConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("lr", "adam_lr", "clip"):
+        for name in ("lr", "adam_lr"):
             _at_least(name, getattr(self, name), 0.0)
+        if not self.clip > 0:
+            raise InputError(f"clip is {self.clip}; it must be above 0, or nothing is learnt")
         _at_least("warmup", self.warmup, 0)
         if not 0 < self.decay <= 1:
             raise InputError(f"decay is {self.decay}; it must be above 0 and at most 1")
@@ -71,6 +83,18 @@ class AudioStageConfig(StageConfig):
     pool: int = 64
     loud: float = 0.02
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least("loud", self.loud, 0.0)
+        for name in ("layers", "heads", "ffn_channels"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("channels", self.channels, 4)
+        _divides("heads", self.heads, "channels", (self.channels,))
+        _divides("sines and cosines,", 2, "channels", (self.channels,))
+        _between("fresh", self.fresh, 0, self.pool)
+        if self.batch_size > self.pool:
+            raise InputError(f"batch_size is {self.batch_size}, but pool holds {self.pool} segments to draw from")
+
     def network(self) -> WhisperConfig:
         return WhisperConfig(
             channels=self.channels, layers=self.layers, heads=self.heads, ffn_channels=self.ffn_channels
@@ -83,7 +107,9 @@ class VAEStageConfig(StageConfig):
 
     kl: weight of the posterior's divergence. gradient: of the loss of pictures' differences. blurred: of the loss of
     pictures averaged over 16 x 16 pixels, by which colours are learnt early.
-    widths, groups: see `VAEConfig`.
+    scaled_by: pictures by which its latents are scaled in the end.
+    held_out: pictures of each kind of face to validate with.
+    widths, groups: see `VAEConfig`; four widths, since a latent stands for 8 x 8 pixels.
     """
 
     widths: tuple[int, ...] = (16, 16, 48, 96)
@@ -91,6 +117,18 @@ class VAEStageConfig(StageConfig):
     kl: float = 1e-4
     gradient: float = 0.5
     blurred: float = 0.5
+    scaled_by: int = 96
+    held_out: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("kl", "gradient", "blurred"):
+            _at_least(name, getattr(self, name), 0.0)
+        for name in ("groups", "held_out", "scaled_by"):
+            _at_least(name, getattr(self, name), 1)
+        if len(self.widths) != _VAE_LEVELS:
+            raise InputError(f"widths are {list(self.widths)}; give {_VAE_LEVELS} of them")
+        _divides("groups", self.groups, "widths", self.widths)
 
     def network(self) -> VAEConfig:
         return VAEConfig(block_out_channels=self.widths, layers_per_block=1, norm_num_groups=self.groups)
@@ -104,6 +142,8 @@ class UNetStageConfig(StageConfig):
         steps. frames: of each shot.
     mouth: weight of where a shot's latents move most, besides 1 in the lower and ``upper`` in the upper half.
     shut: how often a frame that must be shut counts.
+    held_out_faces: of the varied and of the drawn ones that training never sees, to validate with besides the
+        photographs. held_out_frames: of each of them.
     widths, attention, groups, heads: see `UNetConfig`.
     """
 
@@ -117,6 +157,24 @@ class UNetStageConfig(StageConfig):
     attention: tuple[bool, ...] = (False, False, True)
     groups: int = 32
     heads: int = 4
+    held_out_faces: int = 2
+    held_out_frames: int = 60
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("mouth", "upper", "shut"):
+            _at_least(name, getattr(self, name), 0.0)
+        for name in ("pool", "steps_per_shot", "groups", "heads", "held_out_faces"):
+            _at_least(name, getattr(self, name), 1)
+        # One frame does not move.
+        for name in ("frames", "held_out_frames"):
+            _at_least(name, getattr(self, name), 2)
+        if len(self.widths) != len(self.attention):
+            raise InputError(
+                f"widths are {list(self.widths)} and attention is {list(self.attention)}; give one of each per level"
+            )
+        _divides("groups", self.groups, "widths", self.widths)
+        _divides("heads", self.heads, "widths", self.widths)
 
     def network(self, audio: WhisperConfig) -> UNetConfig:
         return UNetConfig(
@@ -156,6 +214,21 @@ class FacesConfig:
 
 
 @dataclass(frozen=True)
+class SpeechConfig:
+    """What is spoken.
+
+    seconds: of a segment; some end early. held_out: segments to validate the audio encoder with.
+    """
+
+    seconds: float = LONGEST
+    held_out: int = 8
+
+    def __post_init__(self) -> None:
+        _between("seconds", self.seconds, _SHORTEST, LONGEST)
+        _at_least("held_out", self.held_out, 1)
+
+
+@dataclass(frozen=True)
 class MiniConfig:
     """One training of musetalk-mini. output: its folder. seed: of everything that is drawn."""
 
@@ -164,7 +237,21 @@ class MiniConfig:
     vae: VAEStageConfig
     unet: UNetStageConfig
     faces: FacesConfig = field(default_factory=FacesConfig)
+    speech: SpeechConfig = field(default_factory=SpeechConfig)
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        _between("seed", self.seed, 0, 2**31 - 1)
+        if self.unet.held_out_faces > self.faces.held_out:
+            raise InputError(
+                f"unet.held_out_faces is {self.unet.held_out_faces}, but faces.held_out is only {self.faces.held_out}"
+            )
+        longest = int(self.speech.seconds * _FPS) - 2 * HELD_OUT_MARGIN - 1
+        if self.unet.held_out_frames > longest:
+            raise InputError(
+                f"unet.held_out_frames is {self.unet.held_out_frames}, but {self.speech.seconds} s of speech leave "
+                f"room for {longest}; lower it or raise speech.seconds"
+            )
 
     def scaled(self, share: float) -> MiniConfig:
         """The same recipe at a part of its length: steps, shots and faces."""
@@ -202,3 +289,8 @@ def read_mini_config(path: Path, overrides: Sequence[str] = ()) -> MiniConfig:
     Raises InputError naming the file or the key for anything unknown, missing, of another type or impossible.
     """
     return build(MiniConfig, with_overrides(read_yaml(path), overrides))
+
+
+def _divides(what: str, divisor: int, name: str, numbers: Sequence[int]) -> None:
+    if any(number < 1 or number % divisor for number in numbers):
+        raise InputError(f"{name} {', '.join(map(str, numbers))} must be multiples of {what} {divisor}")

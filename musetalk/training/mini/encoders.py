@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ...latents import SCALING_FACTOR
 from ...models.audio_encoder import WhisperConfig, WhisperEncoder
-from ...models.vae import AutoencoderKL, VAEConfig
+from ...models.vae import AutoencoderKL
 from ..synthetic.people import People
+from .config import VAEStageConfig
 from .pictures import draw_picture, to_tensor
+from .seeds import Stream, generator
 
-_PICTURES = 96
 _BATCH = 4
 _ENCODER = "encoder."
 
@@ -29,21 +30,20 @@ def audio_encoder(weights: Mapping[str, Tensor], config: WhisperConfig) -> Whisp
 
 
 def autoencoder(
-    weights: Mapping[str, Tensor], config: VAEConfig, people: People, seed: int, device: torch.device
+    weights: Mapping[str, Tensor], config: VAEStageConfig, people: People, seed: int, device: torch.device
 ) -> AutoencoderKL:
     """Of what the autoencoder's stage has learnt, its latents scaled so that those of faces have mean 0 and standard
     deviation 1 in every channel once they are multiplied by the published scaling factor, as the engine does.
     """
-    network = AutoencoderKL(config)
+    network = AutoencoderKL(config.network())
     network.load_state_dict(weights)
     network.eval().requires_grad_(False).to(device)
-    rng = np.random.default_rng((seed, 4))
-    means = []
-    for _ in range(_PICTURES // _BATCH):
-        pictures = np.stack([draw_picture(people.draw(rng, 1 / 3, 1 / 3), rng) for _ in range(_BATCH)])
-        with torch.no_grad():
-            means.append(network.encode(to_tensor(pictures).to(device))[0])
-    latents = torch.cat(means)
+    rng = generator(Stream.LATENTS, seed)
+    pictures = [draw_picture(people.draw(rng, 1 / 3, 1 / 3), rng) for _ in range(config.scaled_by)]
+    with torch.no_grad():
+        latents = torch.cat(
+            [network.encode(part.to(device))[0] for part in to_tensor(np.stack(pictures)).split(_BATCH)]
+        )
     _rescale(network, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)) * SCALING_FACTOR)
     return network
 

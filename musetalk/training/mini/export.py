@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...latents import SCALING_FACTOR
+from ...errors import MuseTalkError
+from ...latents import FACE_SIZE, SCALING_FACTOR
 from ...models.audio_encoder import WhisperConfig, WhisperEncoder
 from ...models.unet import UNetConfig
 from ...models.vae import AutoencoderKL, VAEConfig
 from ..export import UNET_FOLDER, save_unet, unet_json
 from ..state_file import complete_or_absent
+from .card import CARD
 
 _WHISPER_PREFIX = "model.encoder."
 
@@ -25,24 +27,37 @@ _WHISPER_PREFIX = "model.encoder."
 def export_mini(
     out: Path, unet: Mapping[str, Tensor], unet_config: UNetConfig, vae: AutoencoderKL, audio: WhisperEncoder
 ) -> None:
-    """Write the folder; an older one is replaced as a whole. Raises OutputError, and then the older one is there."""
+    """Write the folder, with its model card; an older one is replaced as a whole.
+
+    Raises OutputError, and MuseTalkError for weights that float16 cannot hold; then the older one is still there.
+    """
     part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
+    half_unet, half_vae = _half("UNet", unet), _half("autoencoder", vae.state_dict())
+    half_audio = _half("audio encoder", audio.state_dict())
     with complete_or_absent(part):
+        if old.exists() and not out.exists():  # killed between the two renames
+            old.rename(out)
         for left in (part, old):
             if left.exists():
                 shutil.rmtree(left)
         for name in (UNET_FOLDER, "sd-vae", "whisper"):
             (part / name).mkdir(parents=True)
-        save_unet(_half(unet), unet_config, part / UNET_FOLDER / "unet.safetensors")
+        save_unet(half_unet, unet_config, part / UNET_FOLDER / "unet.safetensors")
         _write_json(part / UNET_FOLDER / "musetalk.json", unet_json(unet_config))
-        save_file(_half(vae.state_dict()), part / "sd-vae" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+        save_file(half_vae, part / "sd-vae" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
         _write_json(part / "sd-vae" / "config.json", vae_json(vae.config))
-        states = {_WHISPER_PREFIX + name: value for name, value in _half(audio.state_dict()).items()}
+        states = {_WHISPER_PREFIX + name: value for name, value in half_audio.items()}
         save_file(states, part / "whisper" / "model.safetensors", {"format": "pt"})
         _write_json(part / "whisper" / "config.json", whisper_json(audio.config))
+        (part / "README.md").write_text(CARD, encoding="utf-8")
         if out.exists():
             out.rename(old)
-        part.rename(out)
+        try:
+            part.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -59,7 +74,7 @@ def vae_json(config: VAEConfig) -> dict[str, Any]:
         "layers_per_block": config.layers_per_block,
         "norm_num_groups": config.norm_num_groups,
         "out_channels": config.out_channels,
-        "sample_size": 256,
+        "sample_size": FACE_SIZE,
         "scaling_factor": SCALING_FACTOR,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
     }
@@ -79,8 +94,14 @@ def whisper_json(config: WhisperConfig) -> dict[str, Any]:
     }
 
 
-def _half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().to(torch.float16).contiguous() for name, value in weights.items()}
+def _half(network: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    halves = {name: value.detach().cpu().to(torch.float16).contiguous() for name, value in weights.items()}
+    for name, value in halves.items():
+        if not value.isfinite().all():
+            raise MuseTalkError(
+                f"the {network}'s {name} has values that float16 cannot hold; train that stage again with a lower lr"
+            )
+    return halves
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -12,20 +12,20 @@ from ..synthetic.take import Take
 from ..synthetic.visemes import random_pose
 from ..synthetic.warp import render
 from .config import FacesConfig
+from .seeds import Stream, generator
 
-_PEOPLE, _HELD_OUT = 2, 3
 _LONGEST = 30.0
 _AS_FOUND = 0.08
 
 
 def training_people(config: FacesConfig, seed: int) -> People:
     """The faces that a training sees."""
-    return gather_people(np.random.default_rng((seed, _PEOPLE)), varied=config.varied, drawn=config.drawn)
+    return gather_people(generator(Stream.PEOPLE, seed), varied=config.varied, drawn=config.drawn)
 
 
 def held_out_people(config: FacesConfig, seed: int) -> People:
-    """Faces that no training sees, besides the photographs."""
-    rng = np.random.default_rng((seed, _HELD_OUT))
+    """Drawn and varied faces that no training sees, and the photographs, which it does, in other crops."""
+    rng = generator(Stream.HELD_OUT_PEOPLE, seed)
     return gather_people(rng, varied=config.held_out, drawn=config.held_out, crops=4)
 
 

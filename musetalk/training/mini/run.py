@@ -9,10 +9,13 @@ from typing import Any
 import torch
 
 from ...models.load import resolve_device
+from ..stopping import StopRequest
+from .architecture import check_networks
 from .audio_stage import AudioStage
 from .config import MiniConfig
 from .encoders import audio_encoder, autoencoder
 from .export import export_mini
+from .facts import digest
 from .shots import Studio
 from .stage import run_stage, weights_of
 from .unet_stage import UNetStage
@@ -23,7 +26,8 @@ EXPORT = "models"
 
 @dataclass(frozen=True)
 class MiniReport:
-    """finished: the stages done. stopped: the stage that a signal ended after a checkpoint; None for none.
+    """finished: the stages done. stopped: the stage that a signal ended after a checkpoint, or kept from beginning;
+        None for none.
 
     models: the folder for ``--models``; None before every stage is finished.
     """
@@ -43,29 +47,31 @@ class MiniReport:
 def train_mini(config: MiniConfig, *, device: torch.device | str | None = None, quiet: bool = True) -> MiniReport:
     """Run the stages that are not finished yet, each from its newest checkpoint, and write the models folder.
 
-    device: default is cuda, else mps, else cpu. SIGINT and SIGTERM write a checkpoint and end the run.
-    Raises InputError, ModelFileError, OutputError, and MuseTalkError where espeak-ng is missing or training fails.
+    device: default is cuda, else mps, else cpu. SIGINT and SIGTERM write a checkpoint and end the run; once the last
+    step is done, the models folder is written all the same.
+    Raises InputError for networks that do not fit together, and for an output whose stages were trained with or on
+    anything else (only ``validate_every`` and ``checkpoint_every`` may change); ModelFileError, OutputError, and
+    MuseTalkError where espeak-ng is missing or training fails.
     """
     place, root = resolve_device(device), config.output
-    finished: list[str] = []
-    if not run_stage(AudioStage(config.audio, place, config.seed), root / "audio", quiet=quiet):
+    check_networks(config)
+    with StopRequest() as request:
+        return _stages(config, place, root, request, quiet)
+
+
+def _stages(config: MiniConfig, place: torch.device, root: Path, request: StopRequest, quiet: bool) -> MiniReport:
+    if not run_stage(AudioStage(config, place), root / "audio", request, quiet=quiet):
         return MiniReport((), "audio", None)
-    finished.append("audio")
-    vae_stage = VAEStage(config.vae, config.faces, place, config.seed)
-    if not run_stage(vae_stage, root / "vae", quiet=quiet):
-        return MiniReport(tuple(finished), "vae", None)
-    finished.append("vae")
+    vae_stage = VAEStage(config, place)
+    if not run_stage(vae_stage, root / "vae", request, quiet=quiet):
+        return MiniReport(("audio",), "vae", None)
     people = vae_stage.people
-    audio_weights, vae_weights = weights_of(root / "audio"), weights_of(root / "vae")
-    assert audio_weights is not None and vae_weights is not None
-    audio_config, vae_config = config.audio.network(), config.vae.network()
-    audio = audio_encoder(audio_weights, audio_config)
-    vae = autoencoder(vae_weights, vae_config, people, config.seed, place)
-    unet_config = config.unet.network(audio_config)
+    weights = {name: weights_of(root / name) for name in ("audio", "vae")}
+    audio = audio_encoder(weights["audio"], config.audio.network())
+    vae = autoencoder(weights["vae"], config.vae, people, config.seed, place)
     studio = Studio(audio, vae, place, config.unet.precision)
-    stage = UNetStage(config.unet, config.faces, unet_config, studio, people, config.seed)
-    if not run_stage(stage, root / "unet", quiet=quiet):
-        return MiniReport(tuple(finished), "unet", None)
-    finished.append("unet")
-    export_mini(root / EXPORT, stage.network.state_dict(), unet_config, vae, audio)
-    return MiniReport(tuple(finished), None, root / EXPORT)
+    stage = UNetStage(config, studio, people, {name: digest(values) for name, values in weights.items()})
+    if not run_stage(stage, root / "unet", request, quiet=quiet):
+        return MiniReport(("audio", "vae"), "unet", None)
+    export_mini(root / EXPORT, stage.network.state_dict(), stage.network.config, vae, audio)
+    return MiniReport(("audio", "vae", "unet"), None, root / EXPORT)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...latents import SCALING_FACTOR
+from ...audio.mel import SEGMENT_SAMPLES
+from ...audio.windows import WINDOW_STEPS, window_starts
+from ...latents import SCALING_FACTOR, vae_inputs
 from ...models.audio_encoder import WhisperEncoder
 from ...models.vae import AutoencoderKL
-from ..synthetic.still import MASKED_FROM, Still
+from ..synthetic.still import Still
 from ..synthetic.take import Take
 from ..synthetic.warp import render
 from .pictures import to_tensor
@@ -19,8 +22,7 @@ from .speech import SpeechSegment
 
 _BATCH = 4
 _LONGEST = 30.0
-# An engine's window for frame i of 25 a second begins at step 2 i - 4 and has 10 steps.
-_FIRST_STEP, _STEPS = -4, 10
+_FPS = Fraction(25)
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,8 @@ class Studio:
         """The still saying what is said at these ``frames`` of a segment, filmed at one moment of a take."""
         rendered = [render(still, segment.frames.poses[frame]) for frame in frames]
         pictures = np.stack([take.apply(image, time) for image in [*(one.image for one in rendered), still.picture]])
-        blanked = to_tensor(pictures[:1])
-        blanked[:, :, MASKED_FROM:] = -1
-        masked = self._encode(blanked)[0]
-        mouths = torch.cat([self._encode(to_tensor(part)) for part in np.array_split(pictures, -(-len(pictures) // 4))])
+        masked = self._encode(vae_inputs(pictures[:1])[:, 0])[0]
+        mouths = torch.cat([self._encode(part) for part in to_tensor(pictures).split(_BATCH)])
         spread = mouths[:-1].std(dim=0).mean(dim=0)
         return Shot(
             masked,
@@ -72,7 +72,7 @@ class Studio:
         """The audio windows of frames, zeros outside the speech as the engine has them; float32 ``[F, 50, C]``."""
         with torch.no_grad(), self._autocast():
             states = self._audio(segment.mel[None].to(self.device))[0].float().cpu()
-        steps = 2 * frames[:, None] + np.arange(_FIRST_STEP, _FIRST_STEP + _STEPS)
+        steps = window_starts(SEGMENT_SAMPLES, _FPS)[frames, None] + np.arange(WINDOW_STEPS)
         outside = torch.from_numpy((steps < 0) | (steps >= len(segment.steps)))
         windows = states[torch.from_numpy(np.clip(steps, 0, len(segment.steps) - 1))]
         windows[outside] = 0

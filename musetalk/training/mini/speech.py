@@ -9,13 +9,12 @@ import torch
 from scipy.signal import lfilter
 from torch import Tensor
 
-from ...audio.mel import SEGMENT_SAMPLES, log_mel
-from ...audio.waveform import SAMPLE_RATE
+from ...audio.mel import log_mel
 from ...audio.windows import STEPS_PER_SECOND
 from ..synthetic.scripts import utterance
 from ..synthetic.visemes import VisemeTrack, sampled_poses, viseme_track
+from .config import LONGEST
 
-_SECONDS = SEGMENT_SAMPLES // SAMPLE_RATE
 _SHORTEST = 4.0
 # So much of the segments end early and are padded with silence, as the last one of every sound is.
 _SHORT = 0.3
@@ -23,32 +22,40 @@ _SHORT = 0.3
 
 @dataclass(frozen=True)
 class SpeechSegment:
-    """mel: float32 ``[80, 3000]``. seconds: of speech; what follows is silence.
+    """mel: float32 ``[80, 3000]``; what follows the speech is silence.
 
     steps: float32 ``[n, 6]``, mouth poses at the times of the encoder's steps, 50 a second.
     frames: the mouth at 25 frames a second.
     """
 
     mel: Tensor
-    seconds: float
     steps: np.ndarray
     frames: VisemeTrack
 
 
 def speech_segment(
-    rng: np.random.Generator, *, held_out: bool = False, clean: bool = False, whole: bool = False
+    rng: np.random.Generator,
+    seconds: float = LONGEST,
+    *,
+    held_out: bool = False,
+    clean: bool = False,
+    whole: bool = False,
 ) -> SpeechSegment:
     """A segment drawn at random, of training's voices and sentences or of those held out.
 
+    What one seed makes is equal in distribution only: espeak-ng's sound changes from call to call by up to 10 ms, and
+    with it how many sentences fill a segment. So draw nothing else from ``rng``.
+
+    seconds: 5 to 30, of a segment that is whole.
     clean: as the voice speaks it; otherwise louder or softer, through some microphone, with some noise.
     whole: speech to the end; otherwise some segments end early.
     """
     short = not whole and rng.random() < _SHORT
-    seconds = float(rng.uniform(_SHORTEST, _SECONDS)) if short else float(_SECONDS)
+    seconds = float(rng.uniform(_SHORTEST, seconds)) if short else seconds
     speech = utterance(seconds, rng, held_out)
     samples = speech.samples if clean else _recorded(speech.samples, rng)
     times = np.arange(int(seconds * STEPS_PER_SECOND)) / STEPS_PER_SECOND
-    return SpeechSegment(log_mel(samples), seconds, sampled_poses(speech, times), viseme_track(speech))
+    return SpeechSegment(log_mel(samples), sampled_poses(speech, times), viseme_track(speech))
 
 
 def _recorded(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...inpainting import positional_encoding
-from ...models.unet import UNet, UNetConfig
+from ...models.unet import UNet
 from ..synthetic.people import People
 from ..synthetic.photos import PHOTOS, photo_still
 from ..synthetic.take import Take
-from .config import FacesConfig, UNetStageConfig
+from .config import HELD_OUT_MARGIN, MiniConfig
+from .held_out import held_out_speech
 from .pictures import held_out_people, to_pictures
 from .probe import OpeningProbe
+from .seeds import Stream, generator
 from .shots import Shot, Studio, random_frames, random_moment
-from .speech import speech_segment
+from .speech import SpeechSegment, speech_segment
 from .stage import Stage
 
 # As in a clip whose mouth is mostly shut or smiles, the reference is often the face as it was found.
 _AS_FOUND = 0.25
-_UNSEEN = 2
-_RUN = 60
-_PROBE_FRAMES = 60
+# To validate with, of every face: what it says, what it is not heard to say, and what its probe is fitted to.
+_SPEECHES = 3
 _BATCH = 20
 _SHOWN = 8
 
@@ -41,28 +44,55 @@ class _Held:
 
 
 class UNetStage(Stage[UNet]):
-    """Shots come from a sliding pool, so that each is filmed once and seen several times."""
+    """Shots come from a sliding pool, so that each is filmed once and seen several times.
 
-    name = "unet"
+    One seed makes shots of the same faces, takes and frames, whose speech is equal in distribution only (see
+    `speech_segment`).
+    """
 
-    def __init__(
-        self,
-        config: UNetStageConfig,
-        faces: FacesConfig,
-        network: UNetConfig,
-        studio: Studio,
-        people: People,
-        seed: int,
-    ) -> None:
-        torch.manual_seed(seed)
-        unet = UNet(network)
+    name, stream = "unet", Stream.UNET_STEPS
+
+    def __init__(self, config: MiniConfig, studio: Studio, people: People, networks: Mapping[str, str]) -> None:
+        """networks: the digests of those the studio films with, by stage."""
+        torch.manual_seed(config.seed)
+        sizes = config.unet.network(config.audio.network())
+        unet = UNet(sizes)
         _start_plain(unet)
-        super().__init__(config, unet, studio.device, seed)
-        self.settings, self.faces, self.studio, self.people = config, faces, studio, people
-        self._encoding = positional_encoding(network.cross_attention_dim).to(studio.device)
-        self._shot = lru_cache(maxsize=config.pool + 1)(self._film)
+        super().__init__(
+            config.unet,
+            unet,
+            studio.device,
+            config.seed,
+            faces=asdict(config.faces),
+            speech=asdict(config.speech),
+            networks=networks,
+        )
+        self.settings, self.faces, self.speech = config.unet, config.faces, config.speech
+        self.studio, self.people = studio, people
+        self._encoding = positional_encoding(sizes.cross_attention_dim).to(studio.device)
+        self._shot = lru_cache(maxsize=config.unet.pool + 1)(self._film)
         self._held_out: list[_Held] = []
         self._shown: np.ndarray | None = None
+
+    def prepare(self, folder: Path) -> None:
+        rng, unseen = generator(Stream.UNET_HELD_OUT, self.seed), held_out_people(self.faces, self.seed)
+        count, length = self.settings.held_out_faces, self.settings.held_out_frames
+        faces = [("photographs", photo_still(name)) for name in PHOTOS]
+        faces += [("drawn", still) for still in unseen.drawn[:count]]
+        faces += [("varied", still) for still in unseen.varied[:count]]
+        spoken = held_out_speech(
+            folder,
+            {"faces": len(faces), "seconds": self.speech.seconds, "seed": self.seed},
+            lambda: [self._speech_for(index) for index in range(_SPEECHES * len(faces))],
+        )
+        for index, (kind, still) in enumerate(faces):
+            segment, other, training = spoken[_SPEECHES * index : _SPEECHES * (index + 1)]
+            last = len(segment.frames.poses) - length - HELD_OUT_MARGIN
+            run = int(rng.integers(HELD_OUT_MARGIN, last)) + np.arange(length)
+            known = self.studio.film(still, Take(), 0.0, training, random_frames(training, length, rng))
+            shot = self.studio.film(still, Take(), 0.0, segment, run)
+            probe = OpeningProbe(known.mouths[:-1], known.openings)
+            self._held_out.append(_Held(kind, shot, self.studio.tokens(other, run), probe))
 
     def losses(self, step: int) -> dict[str, Tensor]:
         rng, settings = self.step_generator(step), self.settings
@@ -82,12 +112,10 @@ class UNetStage(Stage[UNet]):
         return {"loss": (error * weight).sum() / weight.sum()}
 
     def validate(self) -> dict[str, float]:
-        """Of photographs and of unseen faces, held-out voices saying held-out sentences, about the region that moves:
-        error with the right voice and with another one's (``other_error``); correlation of the mouth's opening with
-        the truth, likewise, and that of the probe on true latents (``ceiling``).
+        """Of the photographs and of unseen faces, held-out voices saying held-out sentences, about the region that
+        moves: error with the right voice and with another one's (``other_error``); correlation of the mouth's opening
+        with the truth, likewise, and that of the probe on true latents (``ceiling``).
         """
-        if not self._held_out:
-            self._held_out = self._film_held_out()
         figures: dict[str, list[float]] = {}
         shown: list[np.ndarray] = []
         for held in self._held_out:
@@ -135,28 +163,16 @@ class UNetStage(Stage[UNet]):
         return weights
 
     def _film(self, number: int) -> Shot:
-        rng = np.random.default_rng((self.seed, number, 5))
+        rng = generator(Stream.SHOTS, self.seed, number)
         still = self.people.draw(rng, self.faces.photographs, self.faces.variations)
-        segment = speech_segment(rng)
+        segment = speech_segment(generator(Stream.SHOT_SPEECH, self.seed, number), self.speech.seconds)
         frames = random_frames(segment, self.settings.frames, rng)
         return self.studio.film(still, Take.random(rng), random_moment(rng), segment, frames)
 
-    def _film_held_out(self) -> list[_Held]:
-        rng, unseen = self.validation_generator(), held_out_people(self.faces, self.seed)
-        faces = [("photographs", photo_still(name)) for name in PHOTOS]
-        faces += [("drawn", unseen.drawn[index]) for index in range(_UNSEEN)]
-        faces += [("varied", unseen.varied[index]) for index in range(_UNSEEN)]
-        held = []
-        for kind, still in faces:
-            segment, other, training = (
-                speech_segment(rng, held_out=held_out, clean=True, whole=True) for held_out in (True, True, False)
-            )
-            run = int(rng.integers(25, len(segment.frames.poses) - _RUN - 25)) + np.arange(_RUN)
-            known = self.studio.film(still, Take(), 0.0, training, random_frames(training, _PROBE_FRAMES, rng))
-            shot = self.studio.film(still, Take(), 0.0, segment, run)
-            probe = OpeningProbe(known.mouths[:-1], known.openings)
-            held.append(_Held(kind, shot, self.studio.tokens(other, run), probe))
-        return held
+    def _speech_for(self, index: int) -> SpeechSegment:
+        held_out = index % _SPEECHES < _SPEECHES - 1
+        rng = generator(Stream.UNET_HELD_OUT_SPEECH, self.seed, index)
+        return speech_segment(rng, self.speech.seconds, held_out=held_out, clean=True, whole=True)
 
 
 def _start_plain(network: UNet) -> None:

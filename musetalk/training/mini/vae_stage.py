@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...models.vae import AutoencoderKL
-from .config import FacesConfig, VAEStageConfig
+from .config import MiniConfig
 from .pictures import draw_picture, held_out_people, to_pictures, to_tensor, training_people
+from .seeds import Stream, generator
 from .stage import Stage
 
-_HELD_OUT_PICTURES = 30
-_SHOWN = 6
+_SHOWN = 2
 _BATCH = 5
 # Where mouths are in the engine's crops.
 _MOUTH = (slice(None), slice(None), slice(150, 236), slice(64, 192))
@@ -22,17 +25,26 @@ _BLUR = 16
 
 
 class VAEStage(Stage[AutoencoderKL]):
-    name = "vae"
+    """Pictures are drawn anew for every step."""
 
-    def __init__(self, config: VAEStageConfig, faces: FacesConfig, device: torch.device, seed: int) -> None:
-        torch.manual_seed(seed)
-        network = AutoencoderKL(config.network())
+    name, stream = "vae", Stream.VAE_STEPS
+
+    def __init__(self, config: MiniConfig, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        network = AutoencoderKL(config.vae.network())
         _start_plain(network)
-        super().__init__(config, network, device, seed)
-        self.settings, self.faces = config, faces
-        self.people = training_people(faces, seed)
-        self._held_out: Tensor | None = None
+        super().__init__(config.vae, network, device, config.seed, faces=asdict(config.faces))
+        self.settings, self.faces = config.vae, config.faces
+        self.people = training_people(config.faces, config.seed)
+        self._held_out: dict[str, Tensor] = {}
         self._shown: np.ndarray | None = None
+
+    def prepare(self, folder: Path) -> None:
+        people, rng = held_out_people(self.faces, self.seed), generator(Stream.VAE_HELD_OUT, self.seed)
+        kinds = {"photographs": people.photographs, "varied": people.varied, "drawn": people.drawn}
+        for kind, stills in kinds.items():
+            drawn = rng.integers(len(stills), size=self.settings.held_out)
+            self._held_out[kind] = to_tensor(np.stack([draw_picture(stills[index], rng) for index in drawn]))
 
     def losses(self, step: int) -> dict[str, Tensor]:
         rng = self.step_generator(step)
@@ -54,28 +66,29 @@ class VAEStage(Stage[AutoencoderKL]):
         return {"loss": loss, "pixels": pixels, "edges": edges, "colours": colours, "divergence": divergence}
 
     def validate(self) -> dict[str, float]:
-        """PSNR of new faces, whole and of the mouth, dB; spread of the latents."""
-        if self._held_out is None:
-            rng, people = self.validation_generator(), held_out_people(self.faces, self.seed)
-            stills = [people.draw(rng, 1 / 3, 1 / 3) for _ in range(_HELD_OUT_PICTURES)]
-            self._held_out = to_tensor(np.stack([draw_picture(still, rng) for still in stills]))
-        whole, mouth, spread, shown = [], [], [], []
-        for images in self._held_out.split(_BATCH):
-            images = images.to(self.device)
-            with self.autocast():
-                mean, _ = self.network.encode(images)
-                decoded = self.network.decode(mean)
-            decoded = decoded.float().clamp(-1, 1)
-            whole.append(_psnr(decoded, images))
-            mouth.append(_psnr(decoded[_MOUTH], images[_MOUTH]))
-            spread.append(mean.float().std())
-            shown.append(np.concatenate([to_pictures(images), to_pictures(decoded)], axis=1))
-        self._shown = np.concatenate(np.concatenate(shown)[:_SHOWN], axis=1)
-        return {
-            "psnr": float(torch.cat(whole).mean()),
-            "mouth_psnr": float(torch.cat(mouth).mean()),
-            "spread": float(torch.stack(spread).mean()),
-        }
+        """PSNR by kind of face, whole and of the mouth, dB; spread of the latents.
+
+        Varied and drawn faces are persons that training never sees; the photographs are those it sees, in other crops,
+        poses and light.
+        """
+        figures: dict[str, float] = {}
+        spread, shown = [], []
+        for kind, held_out in self._held_out.items():
+            whole, mouth = [], []
+            for images in held_out.to(self.device).split(_BATCH):
+                with self.autocast():
+                    mean, _ = self.network.encode(images)
+                    decoded = self.network.decode(mean)
+                decoded = decoded.float().clamp(-1, 1)
+                whole.append(_psnr(decoded, images))
+                mouth.append(_psnr(decoded[_MOUTH], images[_MOUTH]))
+                spread.append(mean.float().std())
+                if len(whole) == 1:
+                    shown += list(np.concatenate([to_pictures(images), to_pictures(decoded)], axis=1)[:_SHOWN])
+            figures[f"{kind}/psnr"] = float(torch.cat(whole).mean())
+            figures[f"{kind}/mouth_psnr"] = float(torch.cat(mouth).mean())
+        self._shown = np.concatenate(shown, axis=1)[::2, ::2]
+        return {**figures, "spread": float(torch.stack(spread).mean())}
 
     def picture(self) -> np.ndarray | None:
         return self._shown
