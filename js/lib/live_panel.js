@@ -4,6 +4,8 @@ const RECONNECT = 2000;
 const FIGURES = 1000;
 const LOG_LINES = 100;
 const TOKEN = "musetalk.token";
+// How long the full-screen link is good for; it opens this session and nothing else.
+const LINK_SECONDS = 24 * 60 * 60;
 
 /**
  * The side panel: one live session, watched and driven.
@@ -129,7 +131,11 @@ export class LivePanel {
     this.#view.controls.disabled = false;
     const clean = new URL(this.#page);
     clean.search = new URLSearchParams({ clean: "1", session: id });
-    if (this.#server.token) clean.hash = new URLSearchParams({ token: this.#server.token });
+    if (this.#config.token) {
+      const ask = `sessions/${encodeURIComponent(id)}/ticket`;
+      const { ticket } = await this.#server.json(ask, { seconds: LINK_SECONDS });
+      clean.hash = new URLSearchParams({ ticket });
+    }
     this.#view.clean.href = clean.href;
     try {
       await client.watch();

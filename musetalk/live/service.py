@@ -291,8 +291,11 @@ class LiveService:
         async with company.lock:
             if company.closed:
                 raise _closed(session)
-            if role in company.agents:
-                return company.agents[role]
+            known = company.agents.get(role)
+            if known is not None and not known.closed:
+                return known
+            if known is not None:  # its connection is gone for good
+                await known.close()
             # Known before it starts, so that a session that ends meanwhile closes it.
             agent = company.agents[role] = self._agents[role](session, listener)
             try:

@@ -36,7 +36,6 @@ from musetalk.training.mini.shots import Studio
 from musetalk.training.mini.speech import SpeechSegment
 from musetalk.training.mini.stage import Stage, run_stage, weights_of
 from musetalk.training.mini.vae_stage import VAEStage
-from musetalk.training.muon import Muon, orthogonal
 from musetalk.training.stopping import StopRequest
 from musetalk.training.synthetic.espeak import Speech
 from musetalk.training.synthetic.people import gather_people
@@ -336,30 +335,6 @@ def test_weights_that_float16_cannot_hold_are_not_exported(
     with pytest.raises(MuseTalkError, match=r"UNet's conv_out\.bias has values that float16"):
         export_mini(tmp_path / "models", unet.state_dict(), unet.config, vae, audio)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("shape", [(16, 48), (48, 16), (32, 32)])
-def test_orthogonal_directions_have_no_large_and_no_small_side(shape: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonal(torch.randn(shape) @ torch.diag(torch.logspace(0, -1, shape[1]))))
-    assert values.max() < 1.3
-    assert values.min() > 0.3
-
-
-def test_muon_learns_a_matrix_and_adam_the_rest() -> None:
-    torch.manual_seed(0)
-    network = torch.nn.Linear(32, 32)
-    truth = torch.nn.Linear(32, 32).requires_grad_(False)
-    optimizer = Muon(network, lr=0.02, adam_lr=0.02)
-    assert [group["muon"] for group in optimizer.param_groups] == [True, False]
-    for step in range(150):
-        optimizer.set_share(1 - step / 150)
-        inputs = torch.randn(64, 32)
-        loss = (network(inputs) - truth(inputs)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss < 1e-3
 
 
 @pytest.mark.parametrize(

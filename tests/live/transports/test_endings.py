@@ -43,6 +43,10 @@ class SlowAgent:
     async def hear(self, pcm: bytes, rate: int) -> None:
         return
 
+    async def send_text(self, text: str) -> None:
+        if self.closed:
+            raise AgentError("the conversation is over", "closed")
+
 
 def open_files() -> int:
     folder = Path("/proc/self/fd")
@@ -70,6 +74,25 @@ def test_an_agent_that_starts_when_its_session_ends_is_closed(live):
             with pytest.raises(SessionClosedError):
                 await server.service.hear(session, b"\0\0", 48000)
             assert not server.service._company
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_an_agent_whose_connection_is_gone_for_good_is_replaced(live):
+    async def run():
+        made = []
+
+        def make(sink, listener):
+            made.append(SlowAgent(sink, listener))
+            made[-1].gate.set()
+            return made[-1]
+
+        async with live(agents={"agent": make}) as server:
+            session = server.service.session(await server.session())
+            await server.service.send_text(session, "hello", to_agent=True)
+            made[0].closed = True
+            await server.service.send_text(session, "are you there?", to_agent=True)
+            assert len(made) == 2
 
     asyncio.run(asyncio.wait_for(run(), 20))
 
