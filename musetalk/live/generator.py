@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from ..errors import MuseTalkError
 from ..inpainting import predict_latents
 from ..latents import decode_batch
 from .cache import ByteCache
+from .cores import Cores
 from .streaming import encode_states
 from .thinning import ThinnedSteps
 
@@ -95,6 +97,8 @@ class EncodeResult:
         return self.states is None and self.error is None
 
 
+J = TypeVar("J")
+R = TypeVar("R")
 Job: TypeAlias = "FrameJob | EncodeJob"
 
 
@@ -112,6 +116,10 @@ class Generator(Protocol):
         """Encoder states, ``[1500 or n, layers, C]`` on the CPU in any dtype, in the order of the jobs."""
         ...
 
+    def close(self) -> None:
+        """End what computes. Called by the worker, last of all."""
+        ...
+
 
 class ModelGenerator:
     """MuseTalk's networks as a :class:`Generator`.
@@ -127,6 +135,8 @@ class ModelGenerator:
         """
         self._models = models
         self._latents: ByteCache[int, torch.Tensor] = ByteCache(gpu_bytes, "cache of latents")
+        self._cores: Cores | None = None
+        self._counting = threading.Lock()
         self.repaired = 0
 
     def generate(self, jobs: Sequence[FrameJob]) -> list[np.ndarray]:
@@ -134,6 +144,10 @@ class ModelGenerator:
         models = self._ready()
         frames = {job: job.avatar.footage(job.source).copy() for job in jobs if not job.avatar.has_face(job.source)}
         rest = [job for job in jobs if job not in frames]
+        if models.device.type == "cpu":
+            drawn = self._side_by_side(lambda job: self._draw(models, [job])[0], rest)
+            frames.update(zip(rest, drawn, strict=True))
+            rest = []
         while rest:
             # Few sizes only, so that what a GPU prepares per size is prepared once.
             size = next(size for size in BATCH_SIZES if size <= len(rest))
@@ -144,16 +158,28 @@ class ModelGenerator:
     def encode(self, jobs: Sequence[EncodeJob]) -> list[torch.Tensor]:
         """See :meth:`Generator.encode`."""
         models = self._ready()
+        if models.device.type == "cpu":
+            # One by one the last bit is that of encoding alone.
+            return self._side_by_side(lambda job: encode_states(models, job.mel[None], job.thinned)[0], jobs)
         whole = [job for job in jobs if job.thinned is None]
-        # On a CPU a batch gains nothing, and one by one the last bit is that of encoding alone.
-        size = 1 if models.device.type == "cpu" else max(1, len(whole))
-        parts = [whole[start : start + size] for start in range(0, len(whole), size)]
+        parts = [whole] if whole else []
         parts += [[job] for job in jobs if job.thinned is not None]
         states: dict[EncodeJob, torch.Tensor] = {}
         for part in parts:
             encoded = encode_states(models, torch.stack([job.mel for job in part]), part[0].thinned)
             states.update(zip(part, encoded.cpu(), strict=True))
         return [states[job] for job in jobs]
+
+    def close(self) -> None:
+        """See :meth:`Generator.close`."""
+        if self._cores is not None:
+            self._cores.close()
+            self._cores = None
+
+    def _side_by_side(self, work: Callable[[J], R], jobs: Sequence[J]) -> list[R]:
+        if self._cores is None:
+            self._cores = Cores()
+        return self._cores.map(work, jobs)
 
     def _ready(self) -> Models:
         return self._models() if callable(self._models) else self._models
@@ -163,7 +189,8 @@ class ModelGenerator:
         predicted = predict_latents(models, latents, torch.stack([job.window for job in jobs]))
         finite = predicted.isfinite().flatten(1).all(dim=1).tolist()
         faces = decode_batch(models, predicted)
-        self.repaired += finite.count(False)
+        with self._counting:
+            self.repaired += finite.count(False)
         return [
             job.avatar.with_face(job.source, face) if usable else job.avatar.idle_frame(job.source).copy()
             for job, face, usable in zip(jobs, faces, finite, strict=True)

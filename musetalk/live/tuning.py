@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from ..audio.mel import log_mel
 from ..inpainting import TOKENS, predict_latents
 from ..latents import decode_batch
+from .cores import core_count
 from .streaming import FeatureStream, encode_states
 from .thinning import thinned_steps
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from ..models import Models
 
 HOPS = (1, 2, 4)
-_FIRST_STEPS = 400
+# What a hop of a longer utterance is.
+_TRIED_STEPS = 1400
 _BUSY = 0.8
 _TRIALS = 5
 _LONG_S = 0.25
@@ -36,11 +38,12 @@ T = TypeVar("T")
 class Tuning:
     """How the features of a server's sessions are streamed.
 
-    thinned: see :class:`FeatureStream`. encode_s, frame_s: seconds for one hop's sound and for one frame, measured
-    with nothing else to do.
+    thinned: see :class:`FeatureStream`. side_by_side: how many of them are computed in the time of one. encode_s,
+    frame_s: seconds for one hop's sound and for one frame.
     """
 
     thinned: bool
+    side_by_side: int
     encode_s: float
     frame_s: float
 
@@ -49,8 +52,13 @@ class Tuning:
 
         A frame waits for the last of its hop, and every hop costs an encoding.
         """
-        room = _BUSY / float(fps * max(1, sessions))
-        return next((hop for hop in HOPS if self.encode_s / hop + self.frame_s <= room), HOPS[-1])
+        sessions = max(1, sessions)
+
+        def seconds(hop: int) -> float:
+            encodings, frames = -(-sessions // self.side_by_side), -(-sessions * hop // self.side_by_side)
+            return encodings * self.encode_s + frames * self.frame_s
+
+        return next((hop for hop in HOPS if seconds(hop) <= _BUSY * hop / fps), HOPS[-1])
 
     def stream(self, models: Models, fps: Fraction, sessions: int) -> FeatureStream:
         """The stream of one utterance, while so many sessions are open, its own among them."""
@@ -72,7 +80,11 @@ def tune(models: Models) -> Tuning:
 
     Features are thinned on a CPU: a GPU encodes a whole segment in less time than it takes to ask it to.
     """
-    return apart(lambda: _tune(models))
+    threads = torch.get_num_threads()
+    try:
+        return apart(lambda: _tune(models))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def live_dtype(device: torch.device) -> torch.dtype | None:
@@ -84,11 +96,14 @@ def live_dtype(device: torch.device) -> torch.dtype | None:
 def _tune(models: Models) -> Tuning:
     thinned = models.device.type == "cpu"
     mel = log_mel(torch.zeros(16000).numpy())[None]
-    part = thinned_steps(_FIRST_STEPS, _FIRST_STEPS - 20) if thinned else None
+    part = thinned_steps(_TRIED_STEPS, _TRIED_STEPS - 20) if thinned else None
     latents = torch.zeros(1, 8, 32, 32)
     window = torch.zeros(1, TOKENS, models.audio_encoder.config.channels)
+    if thinned:
+        torch.set_num_threads(1)
     return Tuning(
         thinned,
+        core_count() if thinned else 1,
         _shortest(lambda: encode_states(models, mel, part).cpu()),
         _shortest(lambda: decode_batch(models, predict_latents(models, latents, window))),
     )

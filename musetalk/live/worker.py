@@ -167,6 +167,7 @@ class Worker:
                 self._compute(frames, self._generate, self._frame_pace)
                 self._encoded_s = 0.0
         self._drop_all()
+        self._generator.close()
 
     def _sweep(self) -> None:
         """Drop what need not or cannot be computed any more."""

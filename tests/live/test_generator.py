@@ -76,12 +76,13 @@ def test_latents_that_are_not_finite_show_the_closed_mouth(mesh_models, live):
     class Broken(torch.nn.Module):
         def forward(self, latents, tokens):
             out = mesh_models.unet(latents, tokens)
-            out[1] = float("nan")
+            out[tokens.mean(dim=(1, 2)) > 4] = float("nan")
             return out
 
     live.close_mouth(1, np.full((320, 384, 3), 77, np.uint8))
     generator = ModelGenerator(replace(mesh_models, unet=Broken()))
     windows = torch.zeros(2, 50, mesh_models.audio_encoder.config.channels)
+    windows[1] = 9
     frames = generator.generate(jobs_of(live, windows, [0, 1]))
     np.testing.assert_array_equal(frames[1], live.idle_frame(1))
     assert generator.repaired == 1 and (frames[0] != frames[1]).any()

@@ -202,6 +202,9 @@ def test_a_session_that_cannot_end_cleanly_is_gone_and_keeps_no_other(fakes, cap
 class Networks:
     """A generator whose answers cost nothing."""
 
+    def close(self):
+        pass
+
     def generate(self, jobs):
         return [job.avatar.idle_frame(job.source) for job in jobs]
 

@@ -48,6 +48,9 @@ class Counting(ModelGenerator):
 
     drawn = 0
 
+    def close(self):
+        pass
+
     def generate(self, jobs):
         self.drawn += len(jobs)
         return super().generate(jobs)

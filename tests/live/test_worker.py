@@ -30,6 +30,9 @@ class FakeGenerator:
     batches: list = field(default_factory=list)
     gate: threading.Event | None = None
 
+    def close(self):
+        pass
+
     def generate(self, jobs):
         if self.gate is not None:
             self.gate.wait(5)
