@@ -21,6 +21,7 @@ from .errors import AvatarError, InputError, OutputError
 from .face.masks import PasteMask
 from .face.track import FaceTrack, Jitter, PassThrough
 from .face.upright import as_turn
+from .folders import put_in_place
 from .preparation import LATENT_SHAPE
 from .profile import Profile
 from .video.frames import FrameSource, hash_file
@@ -46,7 +47,7 @@ def save_avatar(avatar: Avatar, folder: str | Path, *, copy_footage: bool = Fals
     try:
         part.mkdir()
         _write_parts(avatar, part, copy_footage)
-        _replace_folder(part, folder)
+        put_in_place(part, folder, folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old"))
     except (OSError, SafetensorError) as error:  # the latter is how a full disk shows there
         raise OutputError(
             f"cannot write the avatar {folder}: {error}; free some space or choose another folder"
@@ -100,16 +101,6 @@ def _store_footage(frames: FrameSource, part: Path, copy_footage: bool) -> dict[
         return {"path": str(frames.path.resolve()), "sha256": frames.content_hash(), **facts}
     with FrameSource.open(stored, fps=frames.fps) as copied:
         return {"path": stored.name, "sha256": copied.content_hash(), **facts}
-
-
-def _replace_folder(part: Path, folder: Path) -> None:
-    if not folder.exists():
-        part.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
-    folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _to_tensors(avatar: Avatar) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..models.unet import UNetConfig
 from ..models.weight_file import read_json
-from .state_file import complete_or_absent
+from .replacement import replaced
 
 _ATTENDING, _PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 UNET_FOLDER = "musetalkV15"
@@ -82,13 +82,9 @@ def export_models(weights: Mapping[str, Tensor], config: UNetConfig, frozen: Map
         linked where the file system can, else copied. Returns the UNet's path. An older export is replaced as a whole.
     Raises OutputError, and then an older export is still there.
     """
-    part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
-    with complete_or_absent(part):
-        for left in (part, old):
-            if left.exists():
-                shutil.rmtree(left)
+    with replaced(out) as part:
         folder = part / UNET_FOLDER
-        folder.mkdir(parents=True)
+        folder.mkdir()
         save_unet(weights, config, folder / "unet.safetensors")
         (folder / "musetalk.json").write_text(json.dumps(unet_json(config), indent=2) + "\n", encoding="utf-8")
         for name, source in frozen.items():
@@ -96,10 +92,6 @@ def export_models(weights: Mapping[str, Tensor], config: UNetConfig, frozen: Map
             for file in {source, source.with_suffix(".json"), source.with_name("config.json")}:
                 if file.is_file():
                     _link_or_copy(file, part / name / file.name)
-        if out.exists():
-            out.rename(old)
-        part.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
     return out / UNET_FOLDER / "unet.safetensors"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ...models.audio_encoder import WhisperConfig, WhisperEncoder
 from ...models.unet import UNetConfig
 from ...models.vae import AutoencoderKL, VAEConfig
 from ..export import UNET_FOLDER, save_unet, unet_json
-from ..state_file import complete_or_absent
+from ..replacement import replaced
 from .card import CARD
 
 _WHISPER_PREFIX = "model.encoder."
@@ -31,17 +30,11 @@ def export_mini(
 
     Raises OutputError, and MuseTalkError for weights that float16 cannot hold; then the older one is still there.
     """
-    part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
     half_unet, half_vae = _half("UNet", unet), _half("autoencoder", vae.state_dict())
     half_audio = _half("audio encoder", audio.state_dict())
-    with complete_or_absent(part):
-        if old.exists() and not out.exists():  # killed between the two renames
-            old.rename(out)
-        for left in (part, old):
-            if left.exists():
-                shutil.rmtree(left)
+    with replaced(out) as part:
         for name in (UNET_FOLDER, "sd-vae", "whisper"):
-            (part / name).mkdir(parents=True)
+            (part / name).mkdir()
         save_unet(half_unet, unet_config, part / UNET_FOLDER / "unet.safetensors")
         _write_json(part / UNET_FOLDER / "musetalk.json", unet_json(unet_config))
         save_file(half_vae, part / "sd-vae" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
@@ -50,15 +43,6 @@ def export_mini(
         save_file(states, part / "whisper" / "model.safetensors", {"format": "pt"})
         _write_json(part / "whisper" / "config.json", whisper_json(audio.config))
         (part / "README.md").write_text(CARD, encoding="utf-8")
-        if out.exists():
-            out.rename(old)
-        try:
-            part.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def vae_json(config: VAEConfig) -> dict[str, Any]:
