@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError
 from .augment import Augmentation
+from .limits import at_least, between
 from .losses.vgg19 import LOCAL_PATH as VGG_PATH
 from .losses.weights import PARTS, PRESETS, LossWeights
-from .settings import build, read_yaml, with_overrides
+from .settings import build, read_yaml, to_plain, with_overrides
 
 SYNC_FRAMES = 16
 SYNCNET_PATH = "syncnet/latentsync_syncnet.pt"
@@ -48,15 +49,15 @@ class DataConfig:
     workers: int = 4
 
     def __post_init__(self) -> None:
-        _at_least("batch_size", self.batch_size, 1)
-        _at_least("frames", self.frames, 1)
-        _at_least("min_face", self.min_face, 0)
-        _at_least("samples_per_clip", self.samples_per_clip, 1)
-        _at_least("bad_clips", self.bad_clips, 0)
-        _at_least("workers", self.workers, 0)
-        _between("top_k", self.top_k, 0.0, 1.0)
-        _at_least("margin_mean", self.margin_mean, 0.0)
-        _at_least("margin_spread", self.margin_spread, 0.0)
+        at_least("batch_size", self.batch_size, 1)
+        at_least("frames", self.frames, 1)
+        at_least("min_face", self.min_face, 0)
+        at_least("samples_per_clip", self.samples_per_clip, 1)
+        at_least("bad_clips", self.bad_clips, 0)
+        at_least("workers", self.workers, 0)
+        between("top_k", self.top_k, 0.0, 1.0)
+        at_least("margin_mean", self.margin_mean, 0.0)
+        at_least("margin_spread", self.margin_spread, 0.0)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise InputError(f"preset is {self.preset!r}; use one of {', '.join(PRESETS)}")
-        _at_least("backward_frames", self.backward_frames, 1)
+        at_least("backward_frames", self.backward_frames, 1)
         weights = self.weights
         if not any(getattr(weights, part) > 0 for part in PARTS):
             raise InputError("every weight is 0; there is nothing to learn")
@@ -150,11 +151,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise InputError(f"lr is {self.lr}; it must be above 0")
-        _between("final_lr", self.final_lr, 0.0, self.lr)
-        _at_least("warmup", self.warmup, 0)
+        between("final_lr", self.final_lr, 0.0, self.lr)
+        at_least("warmup", self.warmup, 0)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas are {list(self.betas)}; they must be two numbers from 0 to below 1")
-        _at_least("weight_decay", self.weight_decay, 0.0)
+        at_least("weight_decay", self.weight_decay, 0.0)
         if not self.eps > 0:
             raise InputError(f"eps is {self.eps}; it must be above 0")
         if self.clip is not None and not self.clip > 0:
@@ -173,9 +174,9 @@ class ValidationConfig:
     batch_size: int = 4
 
     def __post_init__(self) -> None:
-        _at_least("every", self.every, 0)
-        _at_least("batches", self.batches, 1)
-        _at_least("batch_size", self.batch_size, 1)
+        at_least("every", self.every, 0)
+        at_least("batches", self.batches, 1)
+        at_least("batch_size", self.batch_size, 1)
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulation", "log_every", "checkpoint_every", "keep"):
-            _at_least(name, getattr(self, name), 1)
-        _between("seed", self.seed, 0, 2**31 - 1)
+            at_least(name, getattr(self, name), 1)
+        between("seed", self.seed, 0, 2**31 - 1)
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay is {self.ema_decay}; it must lie from 0 to below 1")
         if self.losses.weights.sync > 0 and self.data.frames != SYNC_FRAMES:
@@ -235,7 +236,7 @@ class TrainingConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested, with paths as texts, for JSON."""
-        return _plain(asdict(self))
+        return to_plain(self)
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
@@ -244,19 +245,3 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
     Raises InputError naming the file or the key for anything unknown, missing, of another type or impossible.
     """
     return build(TrainingConfig, with_overrides(read_yaml(path), overrides))
-
-
-def _at_least(name: str, value: float, low: float) -> None:
-    if not value >= low:
-        raise InputError(f"{name} is {value}; it must be at least {low}")
-
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value}; it must lie between {low} and {high}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, Path) else value

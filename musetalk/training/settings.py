@@ -1,4 +1,4 @@
-"""Dataclasses from YAML: every key known, every value of its type, every refusal with the key's full name."""
+"""Dataclasses from YAML: every key known, every value of its type, every refusal with the key's full name. And back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -81,6 +81,18 @@ def build(cls: type[T], content: Any, where: str = "") -> T:
         return cls(**values)
     except InputError as error:
         raise InputError(f"{where}: {error}" if where else str(error)) from error
+
+
+def to_plain(settings: Any) -> dict[str, Any]:
+    """A dataclass as nested mappings with paths as texts, for JSON; `build` takes them."""
+    plain: dict[str, Any] = _with_texts(asdict(settings))
+    return plain
+
+
+def _with_texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_texts(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
 
 
 def _full(where: str, key: Any) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError
-from .config import SYNC_FRAMES, OptimizerConfig, ValidationConfig, _at_least, _between, _plain
-from .settings import build, read_yaml, with_overrides
+from .config import SYNC_FRAMES, OptimizerConfig, ValidationConfig
+from .limits import at_least, between
+from .settings import build, read_yaml, to_plain, with_overrides
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ class SyncNetDataConfig:
                 f"batch_size is {self.batch_size}; it must be at least 2, since out of sync is a sample with the sound "
                 "of another one of its batch"
             )
-        _at_least("samples_per_clip", self.samples_per_clip, 1)
-        _at_least("least_shift", self.least_shift, 1)
-        _at_least("margin_mean", self.margin_mean, 0.0)
-        _at_least("margin_spread", self.margin_spread, 0.0)
-        _at_least("min_face", self.min_face, 0)
-        _at_least("workers", self.workers, 0)
+        at_least("samples_per_clip", self.samples_per_clip, 1)
+        at_least("least_shift", self.least_shift, 1)
+        at_least("margin_mean", self.margin_mean, 0.0)
+        at_least("margin_spread", self.margin_spread, 0.0)
+        at_least("min_face", self.min_face, 0)
+        at_least("workers", self.workers, 0)
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class SyncNetTrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulation", "log_every", "checkpoint_every", "keep"):
-            _at_least(name, getattr(self, name), 1)
-        _between("seed", self.seed, 0, 2**31 - 1)
+            at_least(name, getattr(self, name), 1)
+        between("seed", self.seed, 0, 2**31 - 1)
         if self.optimizer.warmup >= self.steps:
             raise InputError(f"optimizer.warmup is {self.optimizer.warmup}, but there are only {self.steps} steps")
         if self.validation.every > 0 and self.validation.batch_size < 2:
@@ -86,8 +87,7 @@ class SyncNetTrainingConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested, with paths as texts, for JSON."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        return to_plain(self)
 
 
 def read_syncnet_config(path: Path, overrides: Sequence[str] = ()) -> SyncNetTrainingConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,8 +13,8 @@ from ...errors import InputError
 from ...models.audio_encoder import WhisperConfig
 from ...models.unet import UNetConfig
 from ...models.vae import VAEConfig
-from ..config import _at_least, _between, _plain
-from ..settings import build, read_yaml, with_overrides
+from ..limits import at_least, between
+from ..settings import build, read_yaml, to_plain, with_overrides
 
 S = TypeVar("S", bound="StageConfig")
 
@@ -51,12 +51,12 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
-            _at_least(name, getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         for name in ("lr", "adam_lr"):
-            _at_least(name, getattr(self, name), 0.0)
+            at_least(name, getattr(self, name), 0.0)
         if not self.clip > 0:
             raise InputError(f"clip is {self.clip}; it must be above 0, or nothing is learnt")
-        _at_least("warmup", self.warmup, 0)
+        at_least("warmup", self.warmup, 0)
         if not 0 < self.decay <= 1:
             raise InputError(f"decay is {self.decay}; it must be above 0 and at most 1")
 
@@ -85,13 +85,13 @@ class AudioStageConfig(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("loud", self.loud, 0.0)
+        at_least("loud", self.loud, 0.0)
         for name in ("layers", "heads", "ffn_channels"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("channels", self.channels, 4)
+            at_least(name, getattr(self, name), 1)
+        at_least("channels", self.channels, 4)
         _divides("heads", self.heads, "channels", (self.channels,))
         _divides("sines and cosines,", 2, "channels", (self.channels,))
-        _between("fresh", self.fresh, 0, self.pool)
+        between("fresh", self.fresh, 0, self.pool)
         if self.batch_size > self.pool:
             raise InputError(f"batch_size is {self.batch_size}, but pool holds {self.pool} segments to draw from")
 
@@ -123,9 +123,9 @@ class VAEStageConfig(StageConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("kl", "gradient", "blurred"):
-            _at_least(name, getattr(self, name), 0.0)
+            at_least(name, getattr(self, name), 0.0)
         for name in ("groups", "held_out", "scaled_by"):
-            _at_least(name, getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         if len(self.widths) != _VAE_LEVELS:
             raise InputError(f"widths are {list(self.widths)}; give {_VAE_LEVELS} of them")
         _divides("groups", self.groups, "widths", self.widths)
@@ -163,12 +163,12 @@ class UNetStageConfig(StageConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("mouth", "upper", "shut"):
-            _at_least(name, getattr(self, name), 0.0)
+            at_least(name, getattr(self, name), 0.0)
         for name in ("pool", "steps_per_shot", "groups", "heads", "held_out_faces"):
-            _at_least(name, getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         # One frame does not move.
         for name in ("frames", "held_out_frames"):
-            _at_least(name, getattr(self, name), 2)
+            at_least(name, getattr(self, name), 2)
         if len(self.widths) != len(self.attention):
             raise InputError(
                 f"widths are {list(self.widths)} and attention is {list(self.attention)}; give one of each per level"
@@ -205,10 +205,10 @@ class FacesConfig:
 
     def __post_init__(self) -> None:
         for name in ("drawn", "varied"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("held_out", self.held_out, 2)
+            at_least(name, getattr(self, name), 1)
+        at_least("held_out", self.held_out, 2)
         for name in ("photographs", "variations"):
-            _at_least(name, getattr(self, name), 0.0)
+            at_least(name, getattr(self, name), 0.0)
         if self.photographs + self.variations > 1:
             raise InputError("photographs and variations are shares of one whole; they must not exceed 1 together")
 
@@ -224,8 +224,8 @@ class SpeechConfig:
     held_out: int = 8
 
     def __post_init__(self) -> None:
-        _between("seconds", self.seconds, _SHORTEST, LONGEST)
-        _at_least("held_out", self.held_out, 1)
+        between("seconds", self.seconds, _SHORTEST, LONGEST)
+        at_least("held_out", self.held_out, 1)
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class MiniConfig:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        _between("seed", self.seed, 0, 2**31 - 1)
+        between("seed", self.seed, 0, 2**31 - 1)
         if self.unet.held_out_faces > self.faces.held_out:
             raise InputError(
                 f"unet.held_out_faces is {self.unet.held_out_faces}, but faces.held_out is only {self.faces.held_out}"
@@ -279,8 +279,7 @@ class MiniConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested, with paths as texts, for JSON."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        return to_plain(self)
 
 
 def read_mini_config(path: Path, overrides: Sequence[str] = ()) -> MiniConfig:

@@ -8,13 +8,12 @@ from torch import Tensor
 
 from ..synthetic.people import People, gather_people
 from ..synthetic.still import Still
-from ..synthetic.take import Take
+from ..synthetic.take import Take, random_moment
 from ..synthetic.visemes import random_pose
 from ..synthetic.warp import render
 from .config import FacesConfig
 from .seeds import Stream, generator
 
-_LONGEST = 30.0
 _AS_FOUND = 0.08
 
 
@@ -32,7 +31,7 @@ def held_out_people(config: FacesConfig, seed: int) -> People:
 def draw_picture(still: Still, rng: np.random.Generator) -> np.ndarray:
     """A still in some pose, or as it was found, filmed somehow; uint8 RGB ``[256, 256, 3]``."""
     image = still.picture if rng.random() < _AS_FOUND else render(still, random_pose(rng)).image
-    return Take.random(rng).apply(image, float(rng.uniform(0, _LONGEST)))
+    return Take.random(rng).apply(image, random_moment(rng))
 
 
 def to_tensor(pictures: np.ndarray) -> Tensor:

@@ -21,7 +21,6 @@ from .pictures import to_tensor
 from .speech import SpeechSegment
 
 _BATCH = 4
-_LONGEST = 30.0
 _FPS = Fraction(25)
 
 
@@ -98,8 +97,3 @@ def random_frames(segment: SpeechSegment, count: int, rng: np.random.Generator) 
     """Frames of a segment in any order; again only where it has too few."""
     there = len(segment.frames.poses)
     return rng.choice(there, count, replace=there < count)
-
-
-def random_moment(rng: np.random.Generator) -> float:
-    """Seconds into a take."""
-    return float(rng.uniform(0, _LONGEST))

@@ -15,13 +15,13 @@ from ...inpainting import positional_encoding
 from ...models.unet import UNet
 from ..synthetic.people import People
 from ..synthetic.photos import PHOTOS, photo_still
-from ..synthetic.take import Take
+from ..synthetic.take import Take, random_moment
 from .config import HELD_OUT_MARGIN, MiniConfig
 from .held_out import held_out_speech
 from .pictures import held_out_people, to_pictures
 from .probe import OpeningProbe
 from .seeds import Stream, generator
-from .shots import Shot, Studio, random_frames, random_moment
+from .shots import Shot, Studio, random_frames
 from .speech import SpeechSegment, speech_segment
 from .stage import Stage
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import InputError
 from .still import SIZE, Still
-from .take import Take
+from .take import LONGEST, Take
 from .visemes import PARAMETERS, random_pose, under_press
 from .warp import render
 
@@ -24,7 +24,6 @@ _SIDE, _ABOVE, _BELOW = 1.3, 0.9, 1.5
 _POSES = 256
 _COPIES = 2
 _RIDGE = 3.0
-_LONGEST = 30.0
 # What a network or an encoder does to a picture, in pixels of the window and in levels; copies are spoiled like this.
 _BLUR, _SHIFT, _GAIN, _OFFSET = 1.5, 0.25, 0.04, 4.0
 _PRESS = PARAMETERS.index("press")
@@ -38,7 +37,7 @@ class OpeningProbe:
         self._still, self._take = still, Take() if take is None else take
         rng = np.random.default_rng(0)
         poses = [_speech_pose(rng, closing=index % 6 == 0) for index in range(_POSES)]
-        times = rng.uniform(0, _LONGEST, _POSES)
+        times = rng.uniform(0, LONGEST, _POSES)
         rendered = [render(still, pose) for pose in poses]
         pictures = (self._take.apply(one.image, time) for one, time in zip(rendered, times, strict=True))
         clean = self._windows(pictures, times)

@@ -10,6 +10,8 @@ import numpy as np
 
 from .still import SIZE
 
+LONGEST = 30.0
+"""Seconds of a take that pictures are drawn from."""
 _GRAIN_SIDE = SIZE + 64
 _WAVES = 2
 
@@ -96,6 +98,11 @@ class Take:
             x, y = rng.integers(0, _GRAIN_SIDE - SIZE, 2)
             values += _grain()[y : y + SIZE, x : x + SIZE] * self.grain
         return cv2.convertScaleAbs(np.maximum(values, 0, out=values))
+
+
+def random_moment(rng: np.random.Generator) -> float:
+    """Seconds into a take."""
+    return float(rng.uniform(0, LONGEST))
 
 
 @lru_cache(maxsize=1)
