@@ -42,8 +42,8 @@ def test_the_preset_is_what_its_file_says():
 
 
 @pytest.fixture
-def config(tiny_models_dir, person) -> TrainingConfig:
-    return adapter_config(overrides=[*TINY, f"model.folder={tiny_models_dir}", f"data.path={person}"])
+def config(narrow_models_dir, person) -> TrainingConfig:
+    return adapter_config(overrides=[*TINY, f"model.folder={narrow_models_dir}", f"data.path={person}"])
 
 
 def test_the_adapter_learns_and_the_unet_stays(config):
@@ -62,8 +62,8 @@ def test_the_adapter_learns_and_the_unet_stays(config):
     }
 
 
-def test_an_adapter_from_a_data_set(config, tiny_models_dir, tmp_path):
-    files = {path: path.stat().st_mtime_ns for path in tiny_models_dir.rglob("*")}
+def test_an_adapter_from_a_data_set(config, narrow_models_dir, tmp_path):
+    files = {path: path.stat().st_mtime_ns for path in narrow_models_dir.rglob("*")}
     steps = []
     out = tmp_path / "anna.safetensors"
     report = train_adapter(replace(config, steps=2), out, rank=4, alpha=8.0, progress=lambda *step: steps.append(step))
@@ -71,18 +71,18 @@ def test_an_adapter_from_a_data_set(config, tiny_models_dir, tmp_path):
     assert (report.steps, report.rank, report.alpha, report.version, report.perceptual) == (2, 4, 8.0, "v15", False)
     assert report.bytes == out.stat().st_size < 1_000_000
     assert list(tmp_path.iterdir()) == [out]
-    assert {path: path.stat().st_mtime_ns for path in tiny_models_dir.rglob("*")} == files
+    assert {path: path.stat().st_mtime_ns for path in narrow_models_dir.rglob("*")} == files
 
-    models = load_models(tiny_models_dir, device="cpu")
+    models = load_models(narrow_models_dir, device="cpu")
     lora = load_lora(out, models.unet.config)
     assert all(layer.up.abs().max() > 0 for layer in lora.layers.values())
-    inputs = torch.ones(1, 8, 16, 16), torch.ones(1, 50, 384)
+    inputs = torch.ones(1, 8, 16, 16), torch.ones(1, 50, 64)
     with torch.no_grad():
         assert not torch.equal(with_loras(models, [(out, 1.0)]).unet(*inputs), models.unet(*inputs))
 
 
-def test_a_trainer_sees_the_lora_alone(tiny_models_dir):
-    unet = load_models(tiny_models_dir, device="cpu").unet
+def test_a_trainer_sees_the_lora_alone(narrow_models_dir):
+    unet = load_models(narrow_models_dir, device="cpu").unet
     own = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
     parameters = inject_lora(unet, rank=2)
     adapted = AdaptedUNet(unet).requires_grad_(True)
@@ -90,7 +90,7 @@ def test_a_trainer_sees_the_lora_alone(tiny_models_dir):
     assert adapted.config == unet.config
     optimizer = torch.optim.SGD(adapted.parameters(), lr=1.0)
     for _ in range(2):
-        adapted(torch.ones(1, 8, 16, 16), torch.ones(1, 50, 384)).square().mean().backward()
+        adapted(torch.ones(1, 8, 16, 16), torch.ones(1, 50, 64)).square().mean().backward()
         optimizer.step()
     for name, tensor in unet.state_dict().items():
         assert "lora_" in name or torch.equal(tensor, own[name]), name
@@ -108,23 +108,23 @@ def test_a_trainer_sees_the_lora_alone(tiny_models_dir):
         ({"out": "x.pt"}, [], OutputError, "safetensors"),
     ],
 )
-def test_what_cannot_work_is_refused(tiny_models_dir, person, tmp_path, options, changes, error, message):
-    config = adapter_config(overrides=[*TINY, f"model.folder={tiny_models_dir}", f"data.path={person}", *changes])
+def test_what_cannot_work_is_refused(narrow_models_dir, person, tmp_path, options, changes, error, message):
+    config = adapter_config(overrides=[*TINY, f"model.folder={narrow_models_dir}", f"data.path={person}", *changes])
     with pytest.raises(error, match=message):
         train_adapter(config, tmp_path / options.pop("out", "a.safetensors"), **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_learns_from_a_video(tiny_models_dir, tmp_path, capsys, caplog):
+def test_the_command_learns_from_a_video(narrow_models_dir, tmp_path, capsys, caplog):
     video = write_video(tmp_path / "anna.mp4", lambda seconds: hopper(), 2.4)
     out = tmp_path / "anna.safetensors"
-    arguments = ["train-adapter", "--video", str(video), "--out", str(out), "--models", str(tiny_models_dir)]
+    arguments = ["train-adapter", "--video", str(video), "--out", str(out), "--models", str(narrow_models_dir)]
     arguments += ["--rank", "2", "--steps", "1", "--set", "data.batch_size=1", "--set", "data.workers=0"]
     assert main([*arguments, "--quiet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(out)
     assert "vgg19-dcbb9e9d.pth is missing" in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.mp4", "anna.safetensors"]
-    assert load_lora(out, load_models(tiny_models_dir, device="cpu").unet.config).rank == 2
+    assert load_lora(out, load_models(narrow_models_dir, device="cpu").unet.config).rank == 2
     assert main([*arguments, "--quiet"]) == OutputError.exit_code
     assert "exists; choose another name" in capsys.readouterr().err
 

@@ -56,9 +56,9 @@ def tiny_run(data: Path, models: Path, output: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(data: Path, tiny_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingReport:
+def uninterrupted(data: Path, narrow_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingReport:
     output = tmp_path_factory.mktemp("uninterrupted")
-    return train(read_config(TINY, tiny_run(data, tiny_models_dir, output)))
+    return train(read_config(TINY, tiny_run(data, narrow_models_dir, output)))
 
 
 def losses_of(report: TrainingReport) -> list[dict[str, float]]:
@@ -67,10 +67,10 @@ def losses_of(report: TrainingReport) -> list[dict[str, float]]:
 
 
 def test_stopped_killed_and_resumed_is_uninterrupted(
-    uninterrupted: TrainingReport, data: Path, tiny_models_dir: Path, tmp_path: Path
+    uninterrupted: TrainingReport, data: Path, narrow_models_dir: Path, tmp_path: Path
 ):
     """SIGTERM after a step, SIGKILL somewhere in a later one: every loss and every weight is the same to the bit."""
-    settings = tiny_run(data, tiny_models_dir, tmp_path / "run")
+    settings = tiny_run(data, narrow_models_dir, tmp_path / "run")
     config = read_config(TINY, settings)
 
     def stop(step: int, values: dict[str, float]) -> None:
@@ -103,10 +103,10 @@ def test_stopped_killed_and_resumed_is_uninterrupted(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_writes_a_checkpoint(
-    data: Path, tiny_models_dir: Path, tmp_path: Path, number: signal.Signals
+    data: Path, narrow_models_dir: Path, tmp_path: Path, number: signal.Signals
 ):
     """As a terminal's Ctrl-C and a batch system do: the loader's workers are meant too."""
-    settings = [*tiny_run(data, tiny_models_dir, tmp_path / "run"), "data.workers=1", "steps=1000"]
+    settings = [*tiny_run(data, narrow_models_dir, tmp_path / "run"), "data.workers=1", "steps=1000"]
     arguments = ["train", "--quiet", "--config", str(TINY)]
     arguments += [part for setting in settings for part in ("--set", setting)]
     process = subprocess.Popen(
@@ -130,8 +130,8 @@ def test_a_signal_to_all_processes_writes_a_checkpoint(
     assert "the same command goes on from" in errors and "Traceback" not in errors
 
 
-def test_discriminators_resume_too(data: Path, tiny_models_dir: Path, tmp_path: Path):
-    config = make_config(data, tiny_models_dir, tmp_path / "run")
+def test_discriminators_resume_too(data: Path, narrow_models_dir: Path, tmp_path: Path):
+    config = make_config(data, narrow_models_dir, tmp_path / "run")
     config = replace(config, losses=LossConfig(perceptual=0.0, gan=0.1, feature_matching=0.1))
     batches = make_batches(config, 1)
     trainer = make_trainer(config, batches)
@@ -188,9 +188,9 @@ def test_the_run_can_be_looked_at(uninterrupted: TrainingReport):
 
 
 def test_a_finished_run_and_another_world_are_refused(
-    uninterrupted: TrainingReport, data: Path, tiny_models_dir: Path, tmp_path: Path
+    uninterrupted: TrainingReport, data: Path, narrow_models_dir: Path, tmp_path: Path
 ):
-    settings = tiny_run(data, tiny_models_dir, uninterrupted.checkpoint.parents[1])
+    settings = tiny_run(data, narrow_models_dir, uninterrupted.checkpoint.parents[1])
     with pytest.raises(InputError, match="has done 3 steps already"):
         train(read_config(TINY, settings))
     with pytest.raises(OutputError, match="holds checkpoints of an earlier run"):
@@ -244,8 +244,8 @@ def test_pruning_spares_the_one_just_written(tmp_path: Path):
     assert names_in(tmp_path) == ["abandoned-step-000300", "step-000200"]
 
 
-def test_resuming_by_path_starts_a_new_course(data: Path, tiny_models_dir: Path, tmp_path: Path):
-    config = make_config(data, tiny_models_dir, tmp_path / "run", checkpoint_every=1, steps=2, keep=2)
+def test_resuming_by_path_starts_a_new_course(data: Path, narrow_models_dir: Path, tmp_path: Path):
+    config = make_config(data, narrow_models_dir, tmp_path / "run", checkpoint_every=1, steps=2, keep=2)
     train(config)
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", 1)
 
@@ -264,8 +264,8 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path: Path):
     assert names_in(tmp_path) == ["step-000200"]
 
 
-def test_the_scaler_of_float16_is_resumed(data: Path, tiny_models_dir: Path, tmp_path: Path):
-    config = make_config(data, tiny_models_dir, tmp_path / "run")
+def test_the_scaler_of_float16_is_resumed(data: Path, narrow_models_dir: Path, tmp_path: Path):
+    config = make_config(data, narrow_models_dir, tmp_path / "run")
     batches = make_batches(config, 1)
     trainer = make_trainer(config, batches)
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4096.0, growth_interval=7)
@@ -280,11 +280,11 @@ def test_the_scaler_of_float16_is_resumed(data: Path, tiny_models_dir: Path, tmp
 
 @pytest.fixture(scope="module")
 def with_discriminators(
-    data: Path, tiny_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    data: Path, narrow_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TrainingConfig, Path]:
     """A run's settings, and a checkpoint of it."""
     root = tmp_path_factory.mktemp("damaged")
-    config = make_config(data, tiny_models_dir, root, losses=LossConfig(perceptual=0.0, gan=0.1))
+    config = make_config(data, narrow_models_dir, root, losses=LossConfig(perceptual=0.0, gan=0.1))
     trainer = make_trainer(config, make_batches(config, 1))
     trainer.step()
     checkpoints = Checkpoints(root, 1)
@@ -322,8 +322,8 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_nothing_half_written(data: Path, tiny_models_dir: Path, tmp_path: Path):
-    config = make_config(data, tiny_models_dir, tmp_path / "run", checkpoint_every=1, validation=NO_VALIDATION)
+def test_a_full_disk_leaves_nothing_half_written(data: Path, narrow_models_dir: Path, tmp_path: Path):
+    config = make_config(data, narrow_models_dir, tmp_path / "run", checkpoint_every=1, validation=NO_VALIDATION)
     with ExitStack() as stack:
 
         def fill(step: int, values: dict[str, float]) -> None:
@@ -335,17 +335,20 @@ def test_a_full_disk_leaves_nothing_half_written(data: Path, tiny_models_dir: Pa
     assert names_in(tmp_path / "run" / "checkpoints") == ["step-000001"]
 
 
-def test_a_full_disk_leaves_the_older_export(tiny_models: Models, tmp_path: Path):
+@pytest.mark.parametrize("place", ["export", ".export.old"])
+def test_a_full_disk_leaves_the_older_export(narrow_models: Models, tmp_path: Path, place: str):
+    """Also one that a killed run had moved away."""
     out = tmp_path / "export"
-    unet = tiny_models.unet
+    unet = narrow_models.unet
     export_models(unet.state_dict(), unet.config, {}, out)
+    out.rename(tmp_path / place)
     with full_disk(), pytest.raises(OutputError, match="cannot be written to"):
         export_models(unet.state_dict(), unet.config, {}, out)
     assert names_in(tmp_path) == ["export"] and names_in(out) == ["musetalkV15"]
 
 
-def test_an_output_that_cannot_be_written_is_named(data: Path, tiny_models_dir: Path, tmp_path: Path):
-    config = make_config(data, tiny_models_dir, tmp_path / "run", validation=NO_VALIDATION)
+def test_an_output_that_cannot_be_written_is_named(data: Path, narrow_models_dir: Path, tmp_path: Path):
+    config = make_config(data, narrow_models_dir, tmp_path / "run", validation=NO_VALIDATION)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").touch()
     with pytest.raises(OutputError, match="run: cannot be written to"):

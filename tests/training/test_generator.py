@@ -24,13 +24,13 @@ def test_windows_are_gathered_per_clip_with_zeros_outside():
     assert short[0, 0, :, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 0, 0] and (short[1] > 0).all()
 
 
-def test_windows_at_the_end_of_a_short_sound_are_those_of_inference(tiny_models: Models):
+def test_windows_at_the_end_of_a_short_sound_are_those_of_inference(narrow_models: Models):
     sound = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     starts = torch.from_numpy(window_starts(len(sound), Fraction(25)))
     with torch.inference_mode():
-        states = tiny_models.audio_encoder(log_mel(sound)[None])
+        states = narrow_models.audio_encoder(log_mel(sound)[None])
     windows = gather_windows(states, starts[None], torch.tensor([50]))[0]
-    torch.testing.assert_close(windows, audio_features(tiny_models, sound, 16000), rtol=0, atol=1e-6)
+    torch.testing.assert_close(windows, audio_features(narrow_models, sound, 16000), rtol=0, atol=1e-6)
 
 
 def test_only_the_lower_half_is_hidden():
