@@ -8,8 +8,8 @@ import torch
 
 from ..audio.mel import SEGMENT_STEPS
 
-NEAR_STEPS = 200
-_PAST_STRIDE = 6
+NEAR_STEPS = 100
+_PAST_STRIDE = 8
 _SILENT_STEPS = 40
 # Two convolutions and half a spectrum reach this far past a step: from here on there is nothing but silence.
 _AFTER_SOUND = 4
@@ -20,24 +20,25 @@ _GOLDEN = 0.6180339887498949
 class ThinnedSteps:
     """A part of a segment's 1500 steps that stands for all of them.
 
-    steps: int64 ``[n]``, ascending. weights: float32 ``[n]``, how many steps each stands for. near: range of the steps
-    that stand for themselves; they are next to each other.
+    steps: int64 ``[n]``, ascending. weights: float32 ``[n]``, how many steps each stands for. wanted: range of the
+    steps whose states are asked for; they are among ``steps``, next to each other.
     """
 
     steps: torch.Tensor
     weights: torch.Tensor
-    near: range
+    wanted: range
 
-    def rows(self, states: torch.Tensor) -> torch.Tensor:
-        """Of states ``[n, ...]`` those of ``near``."""
-        first = int(torch.searchsorted(self.steps, self.near.start))
-        return states[first : first + len(self.near)]
+    @property
+    def rows(self) -> slice:
+        """Where in ``steps`` the wanted ones are."""
+        first = int(torch.searchsorted(self.steps, self.wanted.start))
+        return slice(first, first + len(self.wanted))
 
 
 def thinned_steps(heard_steps: int, first: int) -> ThinnedSteps:
     """For a segment of which so many steps were heard, rounded up, and whose states are wanted from ``first`` on.
 
-    The last 4 s stand for themselves. Before them one step of six is kept, and forty of the silence behind, which
+    The last 2 s stand for themselves. Before them one step of eight is kept, and forty of the silence behind, which
     a sentence's beginning hears most of: left out, every step would listen to the others more than it was trained to.
     """
     stop = min(heard_steps + _AFTER_SOUND, SEGMENT_STEPS)
@@ -48,7 +49,7 @@ def thinned_steps(heard_steps: int, first: int) -> ThinnedSteps:
     return ThinnedSteps(
         torch.cat([past, near, silent]),
         torch.cat([past_weights, torch.ones(len(near)), silent_weights]),
-        range(start, stop),
+        range(first, stop),
     )
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .attention import attend
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,22 @@ class WhisperEncoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config, operations=operations) for _ in range(config.layers))
         self.layer_norm = operations.LayerNorm(config.channels)
 
-    def forward(self, mel: Tensor, steps: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        mel: Tensor,
+        steps: Tensor | None = None,
+        weights: Tensor | None = None,
+        wanted: slice | None = None,
+    ) -> Tensor:
         """Hidden states of a 30 s log-mel segment.
 
         mel: [B, 80, 3000] at 100 steps a second, in the dtype and on the device of the weights.
         steps, weights: only these of the 1500 steps, int64 [n], as an approximation for sound that is still arriving;
             to the others each of them counts as often as its weight says, float32 [n]. Without them the encoder is the
             published one.
+        wanted: only the states of these of the steps that are looked at.
         Returns [B, 1500, layers + 1, channels] at 50 steps a second, [B, 1500, 5, 384] as published: the inputs of
-        all layers, then the last output after the final LayerNorm; [B, n, ...] of ``steps``.
+        all layers, then the last output after the final LayerNorm; of ``steps`` and ``wanted`` as many as they are.
         Raises InputError for a segment of another shape: the position table has exactly 1500 rows.
         """
         config = self.config
@@ -61,11 +69,14 @@ class WhisperEncoder(nn.Module):
         x = x + self.embed_positions(steps).to(x.dtype)
         # A key that counts w times has w times the share of the softmax: log w more before it.
         bias = None if weights is None else weights.log().to(x.dtype).expand(len(x), 1, 1, -1)
+        wanted = wanted or slice(None)
         states = []
-        for layer in self.layers:
-            states.append(x)
+        *earlier, last = self.layers
+        for layer in earlier:
+            states.append(x[:, wanted])
             x = layer(x, bias)
-        states.append(self.layer_norm(x))
+        # Nobody listens to what the last layer says of the other steps.
+        states += [x[:, wanted], self.layer_norm(last(x, bias, wanted))]
         return torch.stack(states, dim=2)
 
 
@@ -80,8 +91,9 @@ class EncoderLayer(nn.Module):
         self.fc2 = operations.Linear(config.ffn_channels, config.channels)
         self.final_layer_norm = operations.LayerNorm(config.channels)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        x = x + self.self_attn(self.self_attn_layer_norm(x), bias)
+    def forward(self, x: Tensor, bias: Tensor | None = None, wanted: slice = slice(None)) -> Tensor:
+        """``x`` [B, n, C] to as much of it as is ``wanted``."""
+        x = x[:, wanted] + self.self_attn(self.self_attn_layer_norm(x), bias, wanted)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
 
 
@@ -96,11 +108,11 @@ class SelfAttention(nn.Module):
         self.v_proj = operations.Linear(channels, channels)
         self.out_proj = operations.Linear(channels, channels)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """``x`` [B, n, C]; ``bias`` is added to the logits of every head, [B, 1, 1 or n, n]."""
+    def forward(self, x: Tensor, bias: Tensor | None = None, wanted: slice = slice(None)) -> Tensor:
+        """``x`` [B, n, C] to as much of it as is ``wanted``; ``bias`` is added to every head's logits, [B, 1, 1, n]."""
         query, key, value = (
             projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projected in (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+            for projected in (self.q_proj(x[:, wanted]), self.k_proj(x), self.v_proj(x))
         )
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        mixed = attend(query, key, value, bias)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import attend
 from .layers import Downsample, ResnetBlock, Upsample
 
 NORM_EPS = 1e-6
@@ -175,7 +176,7 @@ class PixelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         tokens = self.group_norm(x).permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1)  # [B, 1 head, pixels, C]
-        mixed = F.scaled_dot_product_attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
+        mixed = attend(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
         return x + self.to_out[0](mixed.squeeze(1)).unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 

@@ -36,10 +36,9 @@ def test_all_steps_are_stood_for_and_the_wanted_ones_by_themselves(heard, reach)
     steps = thinned.steps.tolist()
     assert steps == sorted(set(steps)) and steps[0] >= 0 and steps[-1] < 1500
     assert thinned.weights.sum().item() == pytest.approx(1500, rel=1e-4)
-    assert thinned.near.start <= first and thinned.near.stop >= heard
-    rows = thinned.rows(thinned.steps)
-    assert rows.tolist() == list(thinned.near)
-    assert (thinned.weights[torch.isin(thinned.steps, rows)] == 1).all()
+    assert thinned.wanted.start == first and thinned.wanted.stop >= heard
+    assert steps[thinned.rows] == list(thinned.wanted)
+    assert (thinned.weights[thinned.rows] == 1).all()
     assert len(steps) <= max(NEAR_STEPS, reach + 20) + 265
 
 
@@ -48,6 +47,15 @@ def test_steps_that_stand_for_themselves_alone_give_the_states_of_all(tiny_model
     part = thinned_steps(1500, 0)
     assert len(part.steps) == 1500
     torch.testing.assert_close(encode_states(tiny_models, mel, part), encode_states(tiny_models, mel))
+
+
+def test_wanted_states_are_those_of_all_steps(tiny_models, voice):
+    mel = log_mel(voice)[None]
+    part = thinned_steps(700, 640)
+    all_of_them = tiny_models.audio_encoder(mel, part.steps, part.weights)
+    wanted = encode_states(tiny_models, mel, part)
+    assert wanted.shape[1] == len(part.wanted) == 64
+    torch.testing.assert_close(wanted, all_of_them[:, part.rows])
 
 
 def test_a_step_that_counts_twice_is_two_equal_ones(tiny_models):
