@@ -37,16 +37,24 @@ def positional_encoding(channels: int) -> torch.Tensor:
 
 @torch.inference_mode()
 def predict_latents(models: Models, latents: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-    """One batch through the UNet.
+    """One batch through the UNet, in halves where it does not fit the device.
 
     latents: float32 ``[n, 8, 32, 32]``. windows: float32 ``[n, 50, C]`` before positional encoding, C the width of the
     models' audio encoder. Returns the predicted scaled latents ``[n, 4, 32, 32]`` on the models' device, in their
     dtype.
     """
+    return run_in_halves(models.unet, unet_latents(models, latents), unet_tokens(models, windows))
+
+
+def unet_latents(models: Models, latents: torch.Tensor) -> torch.Tensor:
+    """Latents ``[n, 8, 32, 32]`` as the UNet takes them."""
+    return latents.to(models.device, models.dtype, memory_format=torch.channels_last)
+
+
+def unet_tokens(models: Models, windows: torch.Tensor) -> torch.Tensor:
+    """Audio windows ``[n, 50, C]`` as the UNet takes them: with their positions."""
     positions = positional_encoding(windows.shape[-1]).to(models.device, models.dtype)
-    tokens = windows.to(models.device, models.dtype) + positions
-    inputs = latents.to(models.device, models.dtype, memory_format=torch.channels_last)
-    return run_in_halves(models.unet, inputs, tokens)
+    return windows.to(models.device, models.dtype) + positions
 
 
 def inpaint(

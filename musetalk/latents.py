@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -69,16 +70,18 @@ def encode_faces(models: Models, crops: np.ndarray, noise: torch.Generator | Non
 
 @torch.inference_mode()
 def decode_batch(models: Models, latents: torch.Tensor) -> np.ndarray:
-    """Scaled latents ``[n, 4, 32, 32]`` on any device to uint8 RGB ``[n, 256, 256, 3]``, in one batch."""
+    """Scaled latents ``[n, 4, 32, 32]`` on any device to uint8 RGB ``[n, 256, 256, 3]``, in halves where need be."""
     batch = _CPU_VAE_BATCH if models.device.type == "cpu" else max(1, len(latents))
+    parts = [run_in_halves(partial(decode_at_once, models), part) for part in latents.split(batch)]
+    return torch.cat(parts).numpy()
 
-    def decode(part: torch.Tensor) -> torch.Tensor:
-        # Divided before the cast, as upstream does.
-        images = models.vae.decode(_to_models(part / SCALING_FACTOR, models))
-        images = (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float()
-        return (images * 255).round().to(torch.uint8).cpu()
 
-    return torch.cat([run_in_halves(decode, part) for part in latents.split(batch)]).numpy()
+def decode_at_once(models: Models, latents: torch.Tensor) -> torch.Tensor:
+    """What :func:`decode_batch` gives, on the CPU; raises torch.OutOfMemoryError where it does not fit the device."""
+    # Divided before the cast, as upstream does.
+    images = models.vae.decode(_to_models(latents / SCALING_FACTOR, models))
+    images = (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float()
+    return (images * 255).round().to(torch.uint8).cpu()
 
 
 def decode_faces(

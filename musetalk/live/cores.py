@@ -1,17 +1,12 @@
-"""A CPU's cores side by side: one piece of work on each, instead of each piece spread over all."""
+"""A CPU's cores side by side: a thread for each, instead of each piece of work spread over all."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Callable
 
 import torch
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def core_count() -> int:
@@ -19,34 +14,27 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Cores:
-    """Threads that compute with one core each.
+def start_threads(count: int, target: Callable[[], None], name: str) -> list[threading.Thread]:
+    """Start daemon threads that run ``target``; more than one compute with one core each.
 
     A network's steps are too small to be shared out: outside of a process's first thread OpenMP's helpers go to sleep
     between any two of them, and two cores take longer for a frame than one does.
     """
+    before, all_there = torch.get_num_threads(), threading.Barrier(count + 1)
 
-    def __init__(self) -> None:
-        count = core_count()
-        self._pool = ThreadPoolExecutor(count, "musetalk-live-core")
-        before, all_there = torch.get_num_threads(), threading.Barrier(count)
-
-        def begin() -> None:
-            # Of this thread alone, as it is asked for within it; of later threads too, until it is set again below.
+    def run() -> None:
+        if count > 1:
             torch.set_num_threads(1)
-            all_there.wait()
+            # A thread takes the number that holds for the process when it first needs it: this thread takes the one
+            # just set, and others the one that is set again below.
+            torch.get_num_threads()
+        all_there.wait()
+        target()
 
-        for started in [self._pool.submit(begin) for _ in range(count)]:
-            started.result()
+    threads = [threading.Thread(target=run, name=name, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    all_there.wait()
+    if count > 1:
         torch.set_num_threads(before)
-
-    def map(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """The results in order; all have ended when it returns or raises."""
-        futures = [self._pool.submit(work, item) for item in items]
-        errors = [error for future in futures if (error := future.exception()) is not None]
-        if errors:
-            raise errors[0]
-        return [future.result() for future in futures]
-
-    def close(self) -> None:
-        self._pool.shutdown()
+    return threads

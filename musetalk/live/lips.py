@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import takewhile
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,13 +21,15 @@ from .resampling import StreamResampler
 from .segment import Segment, SpokenFrame
 from .speech import LEAD_FRAMES, Speech
 from .stage import Stage
-from .streaming import EncoderInput, FeatureStream
+from .streaming import EncoderInput, FeatureFrame, FeatureStream
 
 logger = logging.getLogger(__name__)
 
 HORIZON_FRAMES = 16
 _FEED_S = Fraction(2, 25)
-_ENCODE_TRIES = 3
+# A broken encoder is asked three times at once, then some five times a second for ten seconds.
+_TRIES_AT_ONCE, _TRIES = 3, 53
+_PAUSE_S = 0.2
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -91,6 +94,7 @@ class Lips:
         self._stage = stage
         self._engine = engine
         self._make_features = make_features
+        self._fps = fps
         self._frame_s = float(1 / fps)
         self._executor = executor
         self._loop = asyncio.get_running_loop()
@@ -126,12 +130,13 @@ class Lips:
             self._encoding.set_result(None)
 
     def redraw(self) -> None:
-        """Another avatar: all frames that are not played yet have to be drawn again."""
+        """Another avatar: all frames that are not played yet have to be drawn again, and at once."""
         self.generation += 1
         for segment in self._speech.segments:
             for frame in segment.frames.values():
                 frame.asked = frame.answered = False
                 frame.picture = None
+        self.ask(self._next_due)
 
     def ask(self, next_due: float) -> None:
         """Ask the worker for frames within the horizon. next_due: when the next frame of the session is due."""
@@ -144,7 +149,7 @@ class Lips:
                 if not frame.asked:
                     frame.asked = True
                     jobs.append(self._job(segment, frame, next_due + (ahead + index - segment.next) * self._frame_s))
-            ahead += max(0, segment.known - segment.next)
+            ahead += segment.frames_left(self._fps)
         if jobs:
             self._submit(jobs)
 
@@ -158,11 +163,11 @@ class Lips:
     def _segment_to_feed(self) -> Segment | None:
         ahead = 0
         for segment in self._speech.segments:
-            ahead += max(0, segment.known - segment.next)
-            if ahead >= HORIZON_FRAMES:
-                return None
             if not segment.complete:
-                return segment if segment.ended or segment.sound.fed < segment.sound.heard else None
+                ahead += max(0, segment.known - segment.next)
+                has_more = segment.ended or segment.sound.fed < segment.sound.heard
+                return segment if has_more and ahead < HORIZON_FRAMES else None
+            ahead += segment.frames_left(self._fps)
         return None
 
     async def _feed(self, segment: Segment) -> None:
@@ -176,16 +181,28 @@ class Lips:
             states = await self._encode(waiting, segment)
             if segment.dropped:
                 return
-            for made in await self._aside(feeding.features.accept, waiting, states):
-                if not segment.dropped:
-                    is_wanted = segment.known >= segment.next
-                    segment.add_window(made.window, self._stage.reserve() if is_wanted else -1)
+            # At once: it takes less than handing it to another thread would.
+            for made in feeding.features.accept(waiting, states):
+                self._take_window(segment, made)
             self.ask(self._next_due)
             waiting = await self._aside(feeding.features.prepare)
         segment.complete = last
 
+    def _take_window(self, segment: Segment, made: FeatureFrame) -> None:
+        if segment.dropped:
+            return
+        position: int | None = None
+        if made.index >= segment.next:
+            position = self._stage.reserve(self._frames_before(segment) + made.index - segment.next)
+        segment.add_window(made.index, made.window, position)
+
+    def _frames_before(self, segment: Segment) -> int:
+        """Frames that are played before the next one of a segment."""
+        earlier = takewhile(lambda other: other is not segment, self._speech.segments)
+        return sum(other.frames_left(self._fps) for other in earlier)
+
     async def _encode(self, waiting: EncoderInput, segment: Segment) -> torch.Tensor:
-        for attempt in range(_ENCODE_TRIES):
+        for attempt in range(1, _TRIES + 1):
             self._encoding = self._loop.create_future()
             done = self._handing_over(self._settle, self._encoding)
             job = EncodeJob(
@@ -200,11 +217,24 @@ class Lips:
             self._submit([job])
             result = await self._encoding
             if result is not None and result.states is not None:
+                segment.faltering = False
                 return result.states
-            if result is None or segment.dropped:
-                raise MuseTalkError("the segment was dropped")
-            logger.warning("session %s: encoding failed, try %d: %s", self._session_id, attempt + 1, result.error)
-        raise MuseTalkError(f"the audio encoder failed {_ENCODE_TRIES} times")
+            if segment.dropped:
+                break
+            if attempt <= _TRIES_AT_ONCE:
+                error = "no answer" if result is None else result.error
+                logger.warning("session %s: encoding failed, try %d: %s", self._session_id, attempt, error)
+            if attempt >= _TRIES_AT_ONCE:
+                segment.faltering = True
+                await self._pause(_PAUSE_S, segment)
+        raise MuseTalkError(f"the segment was dropped, or the audio encoder failed {_TRIES} times")
+
+    async def _pause(self, seconds: float, segment: Segment) -> None:
+        """Until so much was played, or the segment is dropped."""
+        until = self._next_due + seconds
+        while self._next_due < until and not segment.dropped:
+            self._news.clear()
+            await self._news.wait()
 
     @staticmethod
     def _settle(future: asyncio.Future[EncodeResult | None], result: EncodeResult) -> None:

@@ -11,6 +11,7 @@ from .generator import BATCH_SIZES, EncodeJob, FrameJob, Job
 
 _SMOOTHING = 0.3
 _FORGETTING = 0.9
+_CLEAN_BATCHES = 200
 # An urgent frame that comes while others are computed waits no longer than it is shown.
 _BACKGROUND_SECONDS = 0.04
 
@@ -45,11 +46,32 @@ class Pace:
             self._seconds[size] *= _FORGETTING
 
 
+class BatchLimit:
+    """How many at once: half as many after the device was full, twice as many again after long enough without that."""
+
+    def __init__(self, most: int) -> None:
+        self.now = self._most = most
+        self._clean = 0
+
+    def was_full(self, count: int) -> None:
+        """``count`` at once did not fit."""
+        self.now, self._clean = max(1, min(self.now, count // 2)), 0
+
+    def fitted(self) -> None:
+        self._clean += 1
+        if self._clean >= _CLEAN_BATCHES and self.now < self._most:
+            self.now, self._clean = self.now * 2, 0
+
+
 @dataclass
 class _Lane:
-    """One session's waiting jobs. turn: when it was last served, in batches and places, for taking turns."""
+    """One session's waiting jobs.
+
+    turn: when it was last served, in batches and places, for taking turns. encoding: a sound of it is being encoded.
+    """
 
     background: bool
+    encoding: bool = False
     frames: list[FrameJob] = field(default_factory=list)
     encodes: list[EncodeJob] = field(default_factory=list)
     turn: int = 0
@@ -75,6 +97,11 @@ class Lanes:
 
     def __bool__(self) -> bool:
         return any(True for _ in self.jobs())
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything that could be computed now."""
+        return any(lane.frames or (lane.encodes and not lane.encoding) for lane in self._lanes.values())
 
     def open(self, session: str, *, background: bool = False) -> None:
         self._lanes[session] = _Lane(background, turn=self._turn)
@@ -106,26 +133,46 @@ class Lanes:
         else:
             lane.frames.append(job)
 
-    def discard(self, jobs: Collection[Job]) -> None:
-        """Take jobs out, wherever they are."""
+    def discard(self, jobs: Collection[Job]) -> list[Job]:
+        """Take jobs out, wherever they are. Returns those that were still there."""
+        found = [job for job in self.jobs() if job in jobs]
         for lane in self._lanes.values():
             lane.frames = [job for job in lane.frames if job not in jobs]
             lane.encodes = [job for job in lane.encodes if job not in jobs]
+        return found
 
     def take_encodes(self, most: int) -> list[EncodeJob]:
-        """The next sounds to encode, one per session at most: each needs the one before it."""
-        heads = sorted((lane.encodes[0] for lane in self._lanes.values() if lane.encodes), key=_deadline)
-        return self._taken(heads[:most])
+        """The next sounds to encode, one per session at most: each needs the one before it, until it is ``encoded``."""
+        ready = [lane.encodes[0] for lane in self._lanes.values() if lane.encodes and not lane.encoding]
+        jobs = self._taken(sorted(ready, key=_deadline)[:most])
+        for job in jobs:
+            self._lanes[job.session].encoding = True
+        return jobs
 
-    def take_frames(self, pace: Pace, now: float, most: int, seconds: float) -> list[FrameJob]:
-        """The next batch of frames. most: at once. seconds: a batch should not take longer, for who comes meanwhile."""
+    def encoded(self, jobs: Sequence[EncodeJob]) -> None:
+        """The sounds that were taken have been answered."""
+        for job in jobs:
+            lane = self._lanes.get(job.session)
+            if lane is not None:
+                lane.encoding = False
+
+    def frames(self) -> Iterator[FrameJob]:
+        for lane in self._lanes.values():
+            yield from lane.frames
+
+    def take_frames(self, pace: Pace, now: float, most: int, seconds: float, streams: int = 1) -> list[FrameJob]:
+        """The next batch of frames.
+
+        most: at once. seconds: a batch should not take longer, for who comes meanwhile. streams: batches that are
+        computed at the same time.
+        """
         jobs = sorted((job for lane in self._lanes.values() for job in lane.frames), key=_deadline)
         urgent = [job for job in jobs if job.deadline < inf]
         if not urgent:
             return self._taken(jobs[: _largest(pace, min(most, len(jobs)), _BACKGROUND_SECONDS)])
         sizes = [size for size in BATCH_SIZES if size <= min(most, len(urgent))] or [1]
         best = min(pace.seconds(size) / size for size in sizes)
-        if all(now + (place + 1) * best <= job.deadline for place, job in enumerate(urgent)):
+        if all(now + (place // streams + 1) * best <= job.deadline for place, job in enumerate(urgent)):
             return self._taken(urgent[: _largest(pace, sizes[0], min(seconds, urgent[0].deadline - now))])
         affordable = [size for size in sizes if pace.seconds(size) <= seconds] or [1]
         batches = [self._in_turns(size, now + pace.seconds(size)) for size in affordable]

@@ -96,14 +96,17 @@ class FeatureStream:
 
     def __init__(
         self,
-        models: Models,
+        models: Models | None,
         fps: Fraction | float = Fraction(25),
         context_ms: float = 40,
         hop_frames: int = 2,
         *,
         thinned: bool = False,
     ) -> None:
-        """Raises InputError for a frame rate, context or hop out of range."""
+        """models: for ``push`` and ``flush``; None where their encodings are another's business.
+
+        Raises InputError for a frame rate, context or hop out of range.
+        """
         if not 0 < fps <= MAX_FPS:
             raise InputError(f"fps is {fps}; it must be above 0 and at most {MAX_FPS}")
         if not context_ms >= 0:
@@ -179,7 +182,7 @@ class FeatureStream:
     def accept(self, encoder_input: EncoderInput, states: torch.Tensor) -> list[FeatureFrame]:
         """The frames that the encoder's answer completes; those of a hop across two cells come with the second.
 
-        states: ``[1500, layers, C]``, ``[n, ...]`` of n thinned steps, any dtype and device. An input from before
+        states: ``[1500, layers, C]``, ``[n, ...]`` of n wanted steps, any dtype and device. An input from before
         ``reset`` gives nothing.
         Raises InputError for one that is not the oldest outstanding.
         """
@@ -189,9 +192,7 @@ class FeatureStream:
             raise InputError("states accepted out of order; accept them in the order of prepare()")
         self._awaited.popleft()
         thinned = encoder_input.thinned
-        self._states[encoder_input.cell] = (
-            (states, 0) if thinned is None else (thinned.rows(states), thinned.near.start)
-        )
+        self._states[encoder_input.cell] = (states, 0 if thinned is None else thinned.wanted.start)
         if not encoder_input.completes_hop:
             return []
         hop = encoder_input.hop
@@ -200,6 +201,8 @@ class FeatureStream:
         return [FeatureFrame(hop.first + i, window, hop.heard) for i, window in enumerate(windows)]
 
     def _run(self) -> list[FeatureFrame]:
+        if self._models is None:
+            raise InputError("this stream has no models to encode with; use feed, finish, prepare and accept")
         frames: list[FeatureFrame] = []
         while (encoder_input := self.prepare()) is not None:
             states = encode_states(self._models, encoder_input.mel[None], encoder_input.thinned)[0]
@@ -281,12 +284,13 @@ class FeatureStream:
 def encode_states(models: Models, mels: torch.Tensor, thinned: ThinnedSteps | None = None) -> torch.Tensor:
     """Log-mels ``[B, 80, 3000]`` through the audio encoder: ``[B, 1500, layers, C]``, on its device, in its dtype.
 
-    thinned: only these steps, ``[B, n, layers, C]``.
+    thinned: only the n wanted of these steps, ``[B, n, layers, C]``.
     """
     mels = mels.to(models.device, models.dtype)
     if thinned is None:
         return models.audio_encoder(mels)
-    return models.audio_encoder(mels, thinned.steps.to(models.device), thinned.weights.to(models.device))
+    steps, weights = thinned.steps.to(models.device), thinned.weights.to(models.device)
+    return models.audio_encoder(mels, steps, weights, thinned.rows)
 
 
 def silence_window(models: Models) -> torch.Tensor:

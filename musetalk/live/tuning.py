@@ -38,12 +38,12 @@ T = TypeVar("T")
 class Tuning:
     """How the features of a server's sessions are streamed.
 
-    thinned: see :class:`FeatureStream`. side_by_side: how many of them are computed in the time of one. encode_s,
-    frame_s: seconds for one hop's sound and for one frame.
+    thinned: see :class:`FeatureStream`. streams: see :class:`Generator`. encode_s, frame_s: seconds for one hop's sound
+    and for one frame, in one stream.
     """
 
     thinned: bool
-    side_by_side: int
+    streams: int
     encode_s: float
     frame_s: float
 
@@ -52,16 +52,17 @@ class Tuning:
 
         A frame waits for the last of its hop, and every hop costs an encoding.
         """
-        sessions = max(1, sessions)
 
         def seconds(hop: int) -> float:
-            encodings, frames = -(-sessions // self.side_by_side), -(-sessions * hop // self.side_by_side)
-            return encodings * self.encode_s + frames * self.frame_s
+            return max(1, sessions) * (self.encode_s + hop * self.frame_s) / self.streams
 
         return next((hop for hop in HOPS if seconds(hop) <= _BUSY * hop / fps), HOPS[-1])
 
-    def stream(self, models: Models, fps: Fraction, sessions: int) -> FeatureStream:
-        """The stream of one utterance, while so many sessions are open, its own among them."""
+    def stream(self, models: Models | None, fps: Fraction, sessions: int) -> FeatureStream:
+        """The stream of one utterance, while so many sessions are open, its own among them.
+
+        models: as :class:`FeatureStream` takes them.
+        """
         return FeatureStream(models, fps, hop_frames=self.hop_frames(sessions, fps), thinned=self.thinned)
 
 

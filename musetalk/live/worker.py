@@ -1,4 +1,4 @@
-"""The one thread that computes for all live sessions."""
+"""What computes for all live sessions: one thread on a GPU, on a CPU one for each core."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import TypeVar
 import torch
 
 from ..errors import MuseTalkError
+from .cores import start_threads
 from .errors import LiveError, SessionLimitError, UnknownSessionError
 from .generator import BATCH_SIZES, EncodeJob, EncodeResult, FrameJob, FrameResult, Generator, Job
-from .scheduling import Lanes, Pace, too_late
+from .scheduling import BatchLimit, Lanes, Pace, too_late
 
 logger = logging.getLogger(__name__)
 
 PENDING_LIMIT = 256
 _BATCH_SECONDS = 0.1
 _SICK_AFTER = 3
-_CLEAN_BATCHES = 200
 
 _J = TypeVar("_J", FrameJob, EncodeJob)
 
@@ -36,10 +36,10 @@ class WorkerClosedError(LiveError):
 
 
 class Worker:
-    """Computes the jobs of all sessions in one thread, in batches across sessions.
+    """Computes the jobs of all sessions, in batches across sessions, in as many threads as its generator has streams.
 
-    Every job that :meth:`submit` took is answered exactly once, in the worker's thread, whatever happens: with its
-    result, with the error its batch met, or as dropped (cancelled, too late, session unregistered, worker closed).
+    Every job that :meth:`submit` took is answered exactly once, mostly in one of these threads, whatever happens: with
+    its result, with the error its batch met, or as dropped (cancelled, too late, session unregistered, worker closed).
     Dropped jobs are never computed. While all frames can be in time the earliest deadline goes first; when they
     cannot, sessions take turns. A batch that fails is tried once more in parts, so that one session's bad job or a
     batch too large for the device does not fail the others; a device that ran out of memory gets smaller batches for a
@@ -49,39 +49,37 @@ class Worker:
     seconds: run, and the time they took. out_of_memory: how often the device was full.
     """
 
-    def __init__(
-        self, generator: Generator, capacity: int, *, max_batch: int = BATCH_SIZES[0], pending: int = PENDING_LIMIT
-    ) -> None:
-        """capacity: sessions at once. max_batch: frames at once. pending: jobs that may wait, per session."""
+    def __init__(self, generator: Generator, capacity: int, *, pending: int = PENDING_LIMIT) -> None:
+        """capacity: sessions at once. pending: jobs that may wait, per session."""
         self.capacity = capacity
         self.frames = self.encodes = self.dropped = self.failed = self.late = self.batches = self.out_of_memory = 0
         self.seconds = 0.0
         self._generator = generator
         self._pending = pending
-        self._max_batch = self._batch = min(max_batch, BATCH_SIZES[0])
-        self._clean = self._failures = 0
+        self._failures = 0
         self._lanes = Lanes()
         self._frame_pace, self._encode_pace = Pace(), Pace()
+        self._frame_limit, self._encode_limit = BatchLimit(generator.max_batch), BatchLimit(generator.max_batch)
         # Seconds of encoding since frames were last computed.
         self._encoded_s = 0.0
         self._discarded: list[Job] = []
         self._closing = False
+        # Holds all of the above; never while something is computed or somebody is asked.
         self._wake = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="musetalk-live", daemon=True)
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin to compute."""
-        self._thread.start()
+        self._threads = start_threads(self._generator.streams, self._run, "musetalk-live")
 
     def close(self) -> None:
-        """Finish the batch that is being computed, drop the rest, end the thread. Not from a job's callback."""
+        """Finish the batches that are being computed, drop the rest, end the threads. Not from a job's callback."""
         with self._wake:
             self._closing = True
-            self._wake.notify()
-        if self._thread.ident is not None:
-            self._thread.join()
-        else:
-            self._drop_all()
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._drop(self._taken_out())
 
     def __enter__(self) -> Worker:
         self.start()
@@ -107,7 +105,8 @@ class Worker:
     @property
     def healthy(self) -> bool:
         """Whether it computes: it runs, and its latest batches did not all fail."""
-        return self._thread.is_alive() and not self._closing and self._failures < _SICK_AFTER
+        alive = bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+        return alive and not self._closing and self._failures < _SICK_AFTER
 
     def register(self, session_id: str, *, background: bool = False) -> None:
         """Let a session submit jobs. background: it is no viewer's, and takes none of the capacity.
@@ -126,7 +125,7 @@ class Worker:
         """Give a session's place back and drop its jobs. An unknown session is no mistake here."""
         with self._wake:
             self._discarded += self._lanes.close(session_id)
-            self._wake.notify()
+            self._wake.notify_all()
 
     def submit(self, jobs: Sequence[FrameJob | EncodeJob]) -> None:
         """Queue jobs, all or none. Any thread may call.
@@ -147,7 +146,7 @@ class Worker:
                     )
             for job in jobs:
                 self._lanes.add(job)
-            self._wake.notify()
+            self._wake.notify_all()
 
     def _require_open(self) -> None:
         if self._closing:
@@ -156,18 +155,33 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._closing or self._discarded or self._lanes)
+                self._wake.wait_for(lambda: self._closing or self._discarded or self._lanes.has_work)
                 if self._closing:
-                    break
-            self._sweep()
-            encodes, frames = self._next()
-            if encodes:
-                self._encoded_s += self._compute(encodes, self._encode, self._encode_pace)
-            if frames:
-                self._compute(frames, self._generate, self._frame_pace)
+                    return
+            try:
+                self._step()
+            except Exception as error:
+                # Not of the networks, whose errors are answers: a mistake in here. It must not silence all sessions.
+                logger.exception("the live worker made a mistake")
+                self._fail(self._taken_out(), error)
+
+    def _step(self) -> None:
+        """Compute one batch."""
+        self._sweep()
+        encodes, frames = self._next()
+        if encodes:
+            try:
+                seconds = self._compute(encodes, self._encode, self._encode_pace, self._encode_limit)
+            finally:
+                with self._wake:
+                    self._lanes.encoded(encodes)
+                    self._wake.notify_all()
+            with self._wake:
+                self._encoded_s += seconds
+        elif frames:
+            self._compute(frames, self._generate, self._frame_pace, self._frame_limit)
+            with self._wake:
                 self._encoded_s = 0.0
-        self._drop_all()
-        self._generator.close()
 
     def _sweep(self) -> None:
         """Drop what need not or cannot be computed any more."""
@@ -175,75 +189,82 @@ class Worker:
             gone, self._discarded = self._discarded, []
             waiting = list(self._lanes.jobs())
         # Outside the lock: these ask the sessions, which may be about to submit.
-        cancelled = [job for job in waiting if _is_cancelled(job)]
-        frames = {job for job in waiting if isinstance(job, FrameJob)}.difference(cancelled)
-        out = {*cancelled, *too_late(frames, self._frame_pace, time.monotonic())}
+        out: set[Job] = {job for job in waiting if _is_cancelled(job)}
+        frames = {job for job in waiting if isinstance(job, FrameJob)}.difference(out)
         with self._wake:
-            # A session may have been unregistered meanwhile: its jobs are discarded then, and answered once.
-            out.difference_update(self._discarded)
-            self._lanes.discard(out)
-        self._drop([*gone, *out])
+            out |= too_late(frames, self._frame_pace, time.monotonic())
+            # Some may be taken, or discarded with their session, meanwhile.
+            gone += self._lanes.discard(out)
+        self._drop(gone)
 
     def _next(self) -> tuple[list[EncodeJob], list[FrameJob]]:
         """The next batch. Sound goes first, frames hang on it; but while frames wait, for no longer than one takes."""
         with self._wake:
             encodes: list[EncodeJob] = []
             is_turn = self._encoded_s <= self._frame_pace.seconds(1)
-            if is_turn or not any(isinstance(job, FrameJob) for job in self._lanes.jobs()):
+            if is_turn or not any(self._lanes.frames()):
                 encodes = self._lanes.take_encodes(self._encode_batch())
             if encodes:
                 return encodes, []
-            return [], self._lanes.take_frames(self._frame_pace, time.monotonic(), self._batch, _BATCH_SECONDS)
+            return [], self._lanes.take_frames(
+                self._frame_pace, time.monotonic(), self._frame_limit.now, _BATCH_SECONDS, self._generator.streams
+            )
 
     def _encode_batch(self) -> int:
-        return next((n for n in BATCH_SIZES if self._encode_pace.seconds(n) <= _BATCH_SECONDS), 1)
+        sizes = [size for size in BATCH_SIZES if size <= self._encode_limit.now]
+        return next((size for size in sizes if self._encode_pace.seconds(size) <= _BATCH_SECONDS), 1)
 
-    def _compute(self, jobs: list[_J], run: Callable[[list[_J]], None], pace: Pace) -> float:
-        """One batch; when it fails, once more in parts. Each job is answered. Returns the seconds it took."""
+    def _compute(self, jobs: list[_J], run: Callable[[list[_J]], None], pace: Pace, limit: BatchLimit) -> float:
+        """One batch, each job of which is answered. Returns the seconds it took."""
         begin = time.perf_counter()
-        error = _attempt(run, jobs)
-        if error is None:
-            pace.note(len(jobs), time.perf_counter() - begin)
-        parts = self._parts_after(error, jobs)
-        errors = [error] if len(parts) == 1 else [_attempt(run, part) for part in parts]
-        for part, failure in zip(parts, errors, strict=True):
-            if failure is not None:
-                self._fail(part, failure)
-        self._failures = 0 if None in errors else self._failures + 1
-        self.batches += 1
+        worked = self._attempt(jobs, run, pace, limit)
         seconds = time.perf_counter() - begin
-        self.seconds += seconds
+        with self._wake:
+            self._failures = 0 if worked else self._failures + 1
+            self.batches += 1
+            self.seconds += seconds
         return seconds
 
-    def _parts_after(self, error: Exception | None, jobs: list[_J]) -> list[list[_J]]:
+    def _attempt(self, jobs: list[_J], run: Callable[[list[_J]], None], pace: Pace, limit: BatchLimit) -> bool:
+        """A batch; when it fails, the same in parts. Returns whether any of it worked."""
+        begin = time.perf_counter()
+        error = _error_of(run, jobs)
         if error is None:
-            self._clean += 1
-            if self._clean >= _CLEAN_BATCHES and self._batch < self._max_batch:
-                self._batch, self._clean = self._batch * 2, 0
-            return [jobs]
+            with self._wake:
+                pace.note(len(jobs), time.perf_counter() - begin)
+                limit.fitted()
+            return True
+        parts = [[job for job in jobs if job.session == session] for session in dict.fromkeys(j.session for j in jobs)]
         if isinstance(error, torch.OutOfMemoryError):
-            self.out_of_memory += 1
-            self._clean, self._batch = 0, max(1, min(self._batch, len(jobs)) // 2)
+            with self._wake:
+                self.out_of_memory += 1
+                limit.was_full(len(jobs))
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             half = (len(jobs) + 1) // 2
-            return [part for part in (jobs[:half], jobs[half:]) if part]
-        return [[job for job in jobs if job.session == session] for session in dict.fromkeys(j.session for j in jobs)]
+            parts = [part for part in (jobs[:half], jobs[half:]) if part]
+        if len(parts) == 1:
+            self._fail(jobs, error)
+            return False
+        worked = [self._attempt(part, run, pace, limit) for part in parts]
+        return any(worked)
 
     def _generate(self, jobs: list[FrameJob]) -> None:
         frames = self._generator.generate(jobs)
         _check_count(frames, jobs)
         now = time.monotonic()
-        self.frames += len(jobs)
-        self.late += sum(job.deadline < now for job in jobs)
+        with self._wake:
+            self.frames += len(jobs)
+            self.late += sum(job.deadline < now for job in jobs)
         for job, frame in zip(jobs, frames, strict=True):
             _answer(job, FrameResult(job, frame=frame))
 
     def _encode(self, jobs: list[EncodeJob]) -> None:
         states = self._generator.encode(jobs)
         _check_count(states, jobs)
-        self.encodes += len(jobs)
+        with self._wake:
+            self.encodes += len(jobs)
         for job, state in zip(jobs, states, strict=True):
             _answer(job, EncodeResult(job, states=state))
 
@@ -251,26 +272,25 @@ class Worker:
         logger.error("%d live jobs failed: %s", len(jobs), error)
         if not isinstance(error, MuseTalkError):
             error = LiveError(f"this could not be computed ({type(error).__name__}: {error})")
-        self.failed += len(jobs)
+        with self._wake:
+            self.failed += len(jobs)
         for job in jobs:
             _answer(job, _result(job, error))
 
     def _drop(self, jobs: Sequence[Job]) -> None:
-        self.dropped += len(jobs)
+        with self._wake:
+            self.dropped += len(jobs)
         for job in jobs:
             _answer(job, _result(job, None))
 
-    def _drop_all(self) -> None:
+    def _taken_out(self) -> list[Job]:
+        """All jobs that wait."""
         with self._wake:
-            rest = [
-                *self._discarded,
-                *(j for session in self._lanes.all_sessions() for j in self._lanes.close(session)),
-            ]
-            self._discarded = []
-        self._drop(rest)
+            gone, self._discarded = self._discarded, []
+            return gone + self._lanes.discard(set(self._lanes.jobs()))
 
 
-def _attempt(run: Callable[[list[_J]], None], jobs: list[_J]) -> Exception | None:
+def _error_of(run: Callable[[list[_J]], None], jobs: list[_J]) -> Exception | None:
     try:
         run(jobs)
     except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,17 @@ class UNetConfig:
     @property
     def time_channels(self) -> int:
         return 4 * self.block_out_channels[0]
+
+
+class Seen(NamedTuple):
+    """How far the UNet comes without the sound: up to the first block that listens to it.
+
+    time: [1, time_channels]. x: [B, C, h, w], its input. skips: outputs of the way down so far, [B, ...] each.
+    """
+
+    time: Tensor
+    x: Tensor
+    skips: tuple[Tensor, ...]
 
 
 class UNet(nn.Module):
@@ -77,15 +88,35 @@ class UNet(nn.Module):
         Both in the dtype and on the device of the weights.
         Returns [B, 4, h, w]: the scaled latents themselves, not noise.
         """
+        return self.listen(self.look(latents), tokens)
+
+    def look(self, latents: Tensor) -> Seen:
+        """The part of ``forward`` that is the same for every sound, for who has many for one picture."""
         time = self.time_embedding(latents)
         x = self.conv_in(latents)
         skips = [x]
-        for block in self.down_blocks:
-            x = block(x, time, tokens, skips)
+        first = self._first_listening
+        for block in self.down_blocks[:first]:
+            x = block(x, time, None, skips)
+        if first < len(self.down_blocks):
+            x = cast(DownBlock, self.down_blocks[first]).resnets[0](x, time)
+        return Seen(time, x, tuple(skips))
+
+    def listen(self, seen: Seen, tokens: Tensor) -> Tensor:
+        """The rest of ``forward``; ``seen`` is of as many pictures as there are sounds in ``tokens``."""
+        time, x, skips = seen.time, seen.x, list(seen.skips)
+        for level, block in enumerate(self.down_blocks):
+            if level >= self._first_listening:
+                x = block(x, time, tokens, skips, begun=level == self._first_listening)
         x = self.mid_block(x, time, tokens)
         for block in self.up_blocks:
             x = block(x, time, tokens, skips)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
+
+    @property
+    def _first_listening(self) -> int:
+        """The first level of the way down that attends to the audio; the number of levels where none does."""
+        return next((level for level, attends in enumerate(self.config.attention) if attends), len(self.down_blocks))
 
 
 class TimeEmbedding(nn.Module):
@@ -115,8 +146,9 @@ class _Stage(nn.Module):
             nn.ModuleList(_transformer(config, width, operations) for _ in inputs) if config.attention[level] else None
         )
 
-    def layer(self, index: int, x: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
-        x = self.resnets[index](x, time)
+    def layer(self, index: int, x: Tensor, time: Tensor, tokens: Tensor | None, *, resnet_done: bool = False) -> Tensor:
+        if not resnet_done:
+            x = self.resnets[index](x, time)
         return x if self.attentions is None else self.attentions[index](x, tokens)
 
 
@@ -129,9 +161,12 @@ class DownBlock(_Stage):
         resample = Downsample(width, pad_end_only=False, operations=operations) if downsample else None
         self.downsamplers = None if resample is None else nn.ModuleList([resample])
 
-    def forward(self, x: Tensor, time: Tensor, tokens: Tensor, skips: list[Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, tokens: Tensor | None, skips: list[Tensor], *, begun: bool = False
+    ) -> Tensor:
+        """``tokens``: None where this resolution does not attend. ``begun``: ``x`` is the first resnet's output."""
         for index in range(len(self.resnets)):
-            x = self.layer(index, x, time, tokens)
+            x = self.layer(index, x, time, tokens, resnet_done=begun and index == 0)
             skips.append(x)
         if self.downsamplers is not None:
             x = self.downsamplers[0](x)

@@ -136,14 +136,29 @@ class Runner:
         """The network's sizes."""
         return self._model.network.config
 
-    def __call__(self, *inputs: torch.Tensor) -> Any:
-        model = self._model
+    def __call__(self, *inputs: Any) -> Any:
         with _honest_about_memory():
-            return model.network(*(value.to(model.device, model.compute_dtype) for value in inputs))
+            return self._model.network(*map(self._placed, inputs))
+
+    def look(self, latents: torch.Tensor) -> Any:
+        """The UNet's, see :meth:`musetalk.models.unet.UNet.look`."""
+        with _honest_about_memory():
+            return self._model.network.look(self._placed(latents))
+
+    def listen(self, seen: Any, tokens: torch.Tensor) -> torch.Tensor:
+        """The UNet's; ``seen`` is where the network computes already."""
+        with _honest_about_memory():
+            return self._model.network.listen(seen, self._placed(tokens))
 
     def parameters(self) -> Iterator[torch.Tensor]:
         """One empty tensor that tells where the network computes; its weights may be elsewhere until then."""
         yield torch.empty(0, device=self._model.device)
+
+    def _placed(self, value: Any) -> Any:
+        """A tensor where the network computes; numbers in its dtype, positions and what is no tensor as they are."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(self._model.device, self._model.compute_dtype if value.is_floating_point() else value.dtype)
 
 
 class CoreVAE:

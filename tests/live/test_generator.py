@@ -53,6 +53,18 @@ def test_frames_are_those_of_the_offline_pipeline(mesh_models, avatar, live, voi
     assert drawn.flags.writeable
 
 
+@pytest.mark.parametrize("seen_bytes", [0, 1 << 30])
+def test_footage_looked_at_before_draws_the_same_frames(mesh_models, live, seen_bytes):
+    """Kept or not, together or alone, in whatever company."""
+    windows = torch.randn(6, 50, mesh_models.audio_encoder.config.channels, generator=torch.Generator().manual_seed(3))
+    alone = [ModelGenerator(mesh_models).generate([job])[0] for job in jobs_of(live, windows, [1, 2, 3, 2, 1, 4])]
+    generator = ModelGenerator(mesh_models, seen_bytes=seen_bytes)
+    jobs = jobs_of(live, windows, [1, 2, 3, 2, 1, 4])
+    for part in (jobs, jobs[3:], jobs[:2]):
+        for job, frame in zip(part, generator.generate(part), strict=True):
+            np.testing.assert_array_equal(frame, alone[jobs.index(job)])
+
+
 def test_models_may_be_asked_for_before_every_batch(mesh_models, live):
     asked = []
     generator = ModelGenerator(lambda: asked.append(1) or mesh_models)
@@ -69,13 +81,15 @@ def test_encoding_together_gives_the_bits_of_encoding_alone(mesh_models):
     generator = ModelGenerator(mesh_models)
     for states, job in zip(generator.encode(jobs), jobs, strict=True):
         assert torch.equal(states, generator.encode([job])[0])
-        assert len(states) == (1500 if job.thinned is None else len(job.thinned.steps)) and states.ndim == 3
+        assert len(states) == (1500 if job.thinned is None else len(job.thinned.wanted)) and states.ndim == 3
 
 
 def test_latents_that_are_not_finite_show_the_closed_mouth(mesh_models, live):
     class Broken(torch.nn.Module):
-        def forward(self, latents, tokens):
-            out = mesh_models.unet(latents, tokens)
+        look = mesh_models.unet.look
+
+        def listen(self, seen, tokens):
+            out = mesh_models.unet.listen(seen, tokens)
             out[tokens.mean(dim=(1, 2)) > 4] = float("nan")
             return out
 

@@ -17,35 +17,8 @@ from musetalk.live.timeline import SessionLimits
 from musetalk.live.worker import Worker
 
 
-class Store:
-    """Opens avatars and counts who holds one. The avatar ``cold`` is not there before ``thawed``."""
-
-    def __init__(self, make) -> None:
-        self.opened = []
-        self.thawed = threading.Event()
-        self._make = make
-
-    def open(self, name: str):
-        if name == "missing":
-            raise InputError("no such avatar")
-        if name == "cold":
-            self.thawed.wait(10)
-        self.opened.append(self._make())
-        return self.opened[-1]
-
-    @property
-    def in_use(self) -> int:
-        return len(self.opened) - sum(avatar.released for avatar in self.opened)
-
-
-async def given_back(store) -> None:
-    """Wait for the thread that opens an avatar."""
-    while not store.opened or store.in_use:
-        await asyncio.sleep(0.001)
-
-
 def manager_of(fakes, **limits):
-    clock, store, engine = fakes.SimClock(), Store(fakes.FakeAvatar), fakes.FakeEngine()
+    clock, store, engine = fakes.SimClock(), fakes.FakeStore(), fakes.FakeEngine()
     manager = SessionManager(
         engine, store, fakes.FakeFeatures, SessionLimits(**limits), clock=clock, executor=fakes.Inline()
     )
@@ -147,7 +120,7 @@ def test_an_avatar_that_opens_after_its_client_left_is_given_back(fakes):
         await asyncio.gather(creating, return_exceptions=True)
         assert store.opened == []
         store.thawed.set()
-        await asyncio.wait_for(given_back(store), 10)
+        await asyncio.wait_for(fakes.given_back(store), 10)
         await manager.shutdown()
 
     asyncio.run(run())
@@ -202,8 +175,7 @@ def test_a_session_that_cannot_end_cleanly_is_gone_and_keeps_no_other(fakes, cap
 class Networks:
     """A generator whose answers cost nothing."""
 
-    def close(self):
-        pass
+    streams, max_batch = 1, 16
 
     def generate(self, jobs):
         return [job.avatar.idle_frame(job.source) for job in jobs]
@@ -214,7 +186,7 @@ class Networks:
 
 def test_two_hundred_sessions_leave_no_task_thread_or_session(fakes):
     async def run():
-        store = Store(fakes.FakeAvatar)
+        store = fakes.FakeStore()
         with Worker(Networks(), capacity=16) as worker:
             manager = SessionManager(worker, store, fakes.FakeFeatures, SessionLimits(sessions=16))
             seen: list[weakref.ref] = []

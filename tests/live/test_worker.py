@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from musetalk.errors import InputError, MuseTalkError
+from musetalk.errors import InputError
 from musetalk.live.errors import LiveError, SessionLimitError, UnknownSessionError
 from musetalk.live.generator import EncodeJob, FrameJob
 from musetalk.live.worker import Worker, WorkerBusyError, WorkerClosedError
@@ -29,9 +29,8 @@ class FakeGenerator:
     budget: int = 16
     batches: list = field(default_factory=list)
     gate: threading.Event | None = None
-
-    def close(self):
-        pass
+    streams: int = 1
+    max_batch: int = 16
 
     def generate(self, jobs):
         if self.gate is not None:
@@ -48,6 +47,8 @@ class FakeGenerator:
         if self.gate is not None:
             self.gate.wait(5)
         self.batches.append(len(jobs))
+        if len(jobs) > self.budget:
+            raise torch.OutOfMemoryError("budget")
         return [job.mel + 1 for job in jobs]
 
 
@@ -185,10 +186,9 @@ def test_out_of_memory_halves_the_batch_once_and_stays_small(asker):
     results = asker.wait(24)
     worker.close()
     sizes = [len(batch) for batch in generator.batches]
-    assert worker.out_of_memory == 2 and sizes.count(16) == 1
-    # The halves of sixteen do not fit either: they fail alone. All that come later are made.
-    assert sum(result.error is not None for result in results) == 16 and sum(r.frame is not None for r in results) == 8
-    assert all(isinstance(result.error, MuseTalkError) for result in results if result.error)
+    # Neither sixteen nor its halves fit; quarters do, and all that come later are no larger.
+    assert worker.out_of_memory == 3 and sizes.count(16) == 1 and sizes.count(8) == 2
+    assert all(result.frame is not None for result in results) and worker.failed == 0
 
 
 def test_a_batch_that_fits_in_halves_fails_nobody(asker):
@@ -200,6 +200,61 @@ def test_a_batch_that_fits_in_halves_fails_nobody(asker):
     assert all(result.frame is not None for result in asker.wait(16))
     worker.close()
     assert worker.failed == 0 and worker.out_of_memory == 1
+
+
+def test_sounds_too_many_for_the_device_do_not_make_batches_of_frames_smaller(asker):
+    sessions = [f"talk-{number}" for number in range(7)]
+    generator = FakeGenerator(budget=4)
+    worker = held_worker(generator, *sessions)
+    worker._encode_pace.note(8, 0.001)
+    worker.submit([asker.sound(session) for session in sessions])
+    generator.gate.set()
+    assert all(result.states is not None for result in asker.wait(7))
+    assert worker.out_of_memory == 1 and worker.failed == 0
+    generator.budget, asker.results = 16, []
+    worker._frame_pace.note(16, 0.001)
+    worker.submit([asker.frame(source, sessions[0]) for source in range(1, 33)])
+    asker.wait(32)
+    worker.close()
+    assert any(len(batch) == 16 for batch in generator.batches if isinstance(batch, list))
+
+
+def test_one_that_does_not_fit_alone_fails_and_the_next_is_tried(asker):
+    with Worker(FakeGenerator(budget=0), 1) as worker:
+        worker.register("one")
+        worker.submit([asker.frame(1), asker.frame(2)])
+        assert all("OutOfMemoryError: budget" in str(result.error) for result in asker.wait(2))
+
+
+def test_streams_compute_side_by_side_and_a_sessions_sounds_in_order(asker):
+    both_in = threading.Barrier(2)
+
+    class Meeting(FakeGenerator):
+        def generate(self, jobs):
+            both_in.wait(5)
+            return super().generate(jobs)
+
+    before = torch.get_num_threads()
+    with Worker(Meeting(streams=2, max_batch=1), 2) as worker:
+        worker.register("one")
+        worker.submit([asker.frame(source) for source in range(8)])
+        assert {result.job.source for result in asker.wait(8) if result.frame is not None} == set(range(8))
+        asker.results = []
+        sounds = [asker.sound() for _ in range(40)]
+        worker.submit(sounds)
+        assert [result.job for result in asker.wait(40)] == sounds
+    assert torch.get_num_threads() == before
+
+
+def test_a_mistake_of_the_worker_silences_nobody(asker, monkeypatch):
+    with Worker(FakeGenerator(), 1) as worker:
+        worker.register("one")
+        monkeypatch.setattr("musetalk.live.worker.too_late", lambda *_: 1 / 0)
+        worker.submit([asker.frame(1)])
+        assert "ZeroDivisionError" in str(asker.wait(1)[0].error)
+        monkeypatch.undo()
+        worker.submit([asker.frame(2)])
+        assert asker.wait(2)[1].frame is not None and worker.healthy
 
 
 def test_a_callback_that_raises_is_its_own_trouble(asker):
@@ -267,9 +322,10 @@ def test_no_thread_is_left_after_many_workers():
     assert threading.active_count() == before
 
 
-def test_in_a_storm_every_job_is_answered_exactly_once():
+@pytest.mark.parametrize("streams", [1, 3])
+def test_in_a_storm_every_job_is_answered_exactly_once(streams):
     taken, answered = [], Counter()
-    worker = Worker(FakeGenerator(seconds=0.0002, budget=6), 4, pending=32)
+    worker = Worker(FakeGenerator(seconds=0.0002, budget=6, streams=streams), 4, pending=32)
 
     def visit(number):
         random = Random(number)
