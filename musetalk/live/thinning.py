@@ -10,7 +10,9 @@ from ..audio.mel import SEGMENT_STEPS
 
 NEAR_STEPS = 100
 _PAST_STRIDE = 8
-_SILENT_STEPS = 40
+# What is near begins at a multiple of this, and the steps of the past are one in number.
+_GRID = 16
+_SILENT_STEPS = 80
 # Two convolutions and half a spectrum reach this far past a step: from here on there is nothing but silence.
 _AFTER_SOUND = 4
 _GOLDEN = 0.6180339887498949
@@ -38,18 +40,21 @@ class ThinnedSteps:
 def thinned_steps(heard_steps: int, first: int) -> ThinnedSteps:
     """For a segment of which so many steps were heard, rounded up, and whose states are wanted from ``first`` on.
 
-    The last 2 s stand for themselves. Before them one step of eight is kept, and forty of the silence behind, which
-    a sentence's beginning hears most of: left out, every step would listen to the others more than it was trained to.
+    The last 2 s stand for themselves. Before them one step of eight or a little less is kept, and eighty of the silence
+    behind, which a sentence's beginning hears most of: left out, every step would listen to the others more than it
+    was trained to. There are few different numbers of steps, since each takes a CPU's libraries time and memory to
+    prepare for.
     """
-    stop = min(heard_steps + _AFTER_SOUND, SEGMENT_STEPS)
-    start = max(0, min(stop - NEAR_STEPS, first)) // _PAST_STRIDE * _PAST_STRIDE
+    heard = min(heard_steps + _AFTER_SOUND, SEGMENT_STEPS)
+    start = max(0, min(heard - NEAR_STEPS, first)) // _GRID * _GRID
+    stop = min(max(heard, start + NEAR_STEPS + _GRID), SEGMENT_STEPS)
     near = torch.arange(start, stop)
-    past, past_weights = _spread(0, start, start // _PAST_STRIDE)
+    past, past_weights = _spread(0, start, min(start, -(-start // (_PAST_STRIDE * _GRID)) * _GRID))
     silent, silent_weights = _spread(stop, SEGMENT_STEPS, min(_SILENT_STEPS, SEGMENT_STEPS - stop))
     return ThinnedSteps(
         torch.cat([past, near, silent]),
         torch.cat([past_weights, torch.ones(len(near)), silent_weights]),
-        range(first, stop),
+        range(first, heard_steps),
     )
 
 
