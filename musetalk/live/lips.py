@@ -63,11 +63,16 @@ class _Feeding:
     resampler: StreamResampler
     features: FeatureStream
 
-    def advance(self, samples: np.ndarray, last: bool) -> EncoderInput | None:
+    def advance(self, samples: np.ndarray, last: bool, wanted: int) -> EncoderInput | None:
         self.features.feed(self.resampler.push(samples))
         if last:
             self.features.feed(self.resampler.flush())
             self.features.finish()
+        return self.next(wanted)
+
+    def next(self, wanted: int) -> EncoderInput | None:
+        """What the encoder has to see for the frames from ``wanted`` on."""
+        self.features.skip_to(wanted)
         return self.features.prepare()
 
 
@@ -100,8 +105,10 @@ class Lips:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._feeding: _Feeding | None = None
-        self._encoding: asyncio.Future[EncodeResult | None] | None = None
+        self._encoding: asyncio.Future[torch.Tensor | MuseTalkError | None] | None = None
         self._next_due = 0.0
+        # How many frames were played while the latest sound was encoded.
+        self._encoding_frames = 0
 
     async def run(self) -> None:
         """Feed segments as sound comes and room is made, until cancelled."""
@@ -176,7 +183,7 @@ class Lips:
         feeding = self._feeding
         samples = segment.sound.feed(int(_FEED_S * segment.rate))
         last = segment.fully_fed
-        waiting = await self._aside(feeding.advance, samples, last)
+        waiting = await self._aside(feeding.advance, samples, last, self._first_wanted(segment))
         while waiting is not None and not segment.dropped:
             states = await self._encode(waiting, segment)
             if segment.dropped:
@@ -185,8 +192,14 @@ class Lips:
             for made in feeding.features.accept(waiting, states):
                 self._take_window(segment, made)
             self.ask(self._next_due)
-            waiting = await self._aside(feeding.features.prepare)
+            waiting = await self._aside(feeding.next, self._first_wanted(segment))
         segment.complete = last
+
+    def _first_wanted(self, segment: Segment) -> int:
+        """The first frame that can be in time where lips are slower than the sound, 0 where they are not."""
+        if not segment.playing or segment.known > segment.next:
+            return 0
+        return segment.next + self._encoding_frames + LEAD_FRAMES
 
     def _take_window(self, segment: Segment, made: FeatureFrame) -> None:
         if segment.dropped:
@@ -214,18 +227,21 @@ class Lips:
                 done,
                 waiting.thinned,
             )
+            begun = segment.next
             self._submit([job])
-            result = await self._encoding
-            if result is not None and result.states is not None:
-                segment.faltering = False
-                return result.states
+            answer = await self._encoding
+            self._encoding_frames = segment.next - begun
+            if isinstance(answer, torch.Tensor):
+                # A sound in play waits for them only once they have caught up with it.
+                segment.blind = segment.blind and segment.playing
+                return answer
             if segment.dropped:
                 break
             if attempt <= _TRIES_AT_ONCE:
-                error = "no answer" if result is None else result.error
+                error = answer or "no answer"
                 logger.warning("session %s: encoding failed, try %d: %s", self._session_id, attempt, error)
             if attempt >= _TRIES_AT_ONCE:
-                segment.faltering = True
+                segment.blind = True
                 await self._pause(_PAUSE_S, segment)
         raise MuseTalkError(f"the segment was dropped, or the audio encoder failed {_TRIES} times")
 
@@ -237,9 +253,11 @@ class Lips:
             await self._news.wait()
 
     @staticmethod
-    def _settle(future: asyncio.Future[EncodeResult | None], result: EncodeResult) -> None:
+    def _settle(future: asyncio.Future[torch.Tensor | MuseTalkError | None], result: EncodeResult) -> None:
         if not future.done():
-            future.set_result(result)
+            # Not the result: it knows its job, whose callback knows the future, and a ring of a megabyte would wait
+            # for Python's collector, which in a process with PyTorch hardly ever comes.
+            future.set_result(result.error if result.states is None else result.states)
 
     def _job(self, segment: Segment, frame: SpokenFrame, deadline: float) -> FrameJob:
         generation = self.generation

@@ -14,6 +14,7 @@ from .clock import Clock, MonotonicClock
 from .errors import SessionLimitError, UnknownSessionError
 from .lips import Engine
 from .live_avatar import LiveAvatar
+from .opening import open_avatar
 from .session import Session
 from .streaming import FeatureStream
 from .timeline import FPS, SessionEvent, SessionLimits
@@ -77,14 +78,7 @@ class SessionManager:
             raise SessionLimitError(f"all {self.limits.sessions} sessions are taken; try again when one has ended")
         self._coming += 1
         try:
-            opening = asyncio.get_running_loop().run_in_executor(self._opener, self._store.open, avatar)
-            try:
-                live = await asyncio.shield(opening)
-            except asyncio.CancelledError:
-                # Who asked has gone; what is still being opened must not stay in use for ever.
-                opening.add_done_callback(_release)
-                raise
-            return self._begin(live)
+            return self._begin(await open_avatar(self._store.open, avatar, self._opener))
         finally:
             self._coming -= 1
 
@@ -170,8 +164,3 @@ async def _close_all(reasons: dict[Session, str]) -> None:
     for session, result in zip(reasons, results, strict=True):
         if isinstance(result, Exception):
             logger.error("session %s could not be ended cleanly", session.id, exc_info=result)
-
-
-def _release(opening: asyncio.Future[LiveAvatar]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().release()

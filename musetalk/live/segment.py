@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 
 import numpy as np
 import torch
@@ -82,9 +84,9 @@ class SpokenFrame:
 class Segment:
     """One utterance; position 0 of its sound is position 0 of its frames.
 
-    ended: no more sound will come. known: frames whose window has come, ever. complete: no more windows will come,
-    because all came or because the lips were given up. next: the frame to be played next. frames: those known and not
-    played. dropped: cut off; nobody needs anything of it any more.
+    ended: no more sound will come. known: up to which frame the windows have come. complete: no more windows will
+    come, because all came or because the lips were given up. blind: the sound waits for no windows just now. next: the
+    frame to be played next. frames: those known and not played. dropped: cut off; nobody needs anything of it.
     """
 
     def __init__(self, number: int, rate: int) -> None:
@@ -114,11 +116,15 @@ class Segment:
     def fully_fed(self) -> bool:
         return self.ended and self.sound.fed >= self.sound.heard
 
-    def add_window(self, window: torch.Tensor, position: int) -> None:
-        """The window of the next frame, float32 ``[50, C]``; of no use where its time has passed."""
-        if self.known >= self.next:
-            self.frames[self.known] = SpokenFrame(window, position)
-        self.known += 1
+    def frames_left(self, fps: Fraction) -> int:
+        """How many frames the sound takes that came in and was not played."""
+        return ceil((self.sound.heard - self.sound.played) * fps / self.rate)
+
+    def add_window(self, index: int, window: torch.Tensor, position: int | None) -> None:
+        """The window of a frame, float32 ``[50, C]``, and its place in the footage; None where its time has passed."""
+        if position is not None:
+            self.frames[index] = SpokenFrame(window, position)
+        self.known = index + 1
 
     def has_sound(self, count: int) -> bool:
         """Whether the next ``count`` samples can be played without a gap."""

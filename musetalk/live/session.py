@@ -37,9 +37,10 @@ class Session:
     """A voice goes in with ``push_pcm``, pictures and sound come out of ``media``; all from one event loop.
 
     Frame ``k`` is due at ``k / fps`` seconds after the start, sound likewise; both are stamped by counting, so they
-    cannot drift apart. Idle, the footage goes on with its mouth closed. A frame whose picture is late keeps a closing
-    mouth, and the sound goes on. After a halt of the process of up to a second the sound catches up and the pictures
-    missed are left out; after a longer one the timeline skips, and nothing is lost but time.
+    cannot drift apart. Idle, the footage goes on with its mouth closed. Where pictures are late the last one is held
+    for 120 ms, then the mouth closes; the sound goes on. After a halt of the process of up to a second the sound
+    catches up and the pictures missed are left out; after a longer one the timeline skips, and nothing is lost but
+    time.
 
     id: of the session. avatar: on screen. fps: exact. now: the frame that is due next. skipped: frames left out.
     lips: counts of pictures. The session owns the avatars it is given: it releases each when it shows another, or ends.
@@ -78,7 +79,7 @@ class Session:
         self._room = asyncio.Event()
         self._cuts = 0
         self._cut = False
-        self._next_avatar: tuple[LiveAvatar, asyncio.Future[None]] | None = None
+        self._switching: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
         self._begun_at = self._watched_at = self._busy_at = self._clock.now()
@@ -154,7 +155,7 @@ class Session:
         """
         played = self._speech.clear()
         self._lips.forget()
-        self._stage.forget_reserved()
+        self._stage.silence()
         self._cuts += 1
         self._cut = True
         self._room.set()
@@ -186,12 +187,14 @@ class Session:
         except SessionClosedError:
             avatar.release()
             raise
-        if self._next_avatar is not None:
-            overtaken, waiting = self._next_avatar
-            overtaken.release()
-            _settle(waiting)
-        shown: asyncio.Future[None] = self._loop.create_future()
-        self._next_avatar = (avatar, shown)
+        before = self._stage.avatar
+        self._stage.become(avatar)
+        # Not on the next frame, which may be 40 ms away: each of them is a picture more that comes in time.
+        self._lips.redraw()
+        self._end_switching()
+        self._switching = self._loop.create_future()
+        shown = self._switching
+        before.release()
         await shown
         self._require_open()
 
@@ -243,37 +246,40 @@ class Session:
                 for _ in range(behind):
                     self._advance()
                 self.skipped += behind
-            picture = self._advance()
-            self._deliver(await self._paint(self.now - 1, picture))
+            self._advance()
+            self._deliver(await self._paint(self.now - 1))
 
-    def _advance(self) -> np.ndarray | None:
-        """Play one frame's share of the sound, and go on to its place in the footage. Returns its spoken picture."""
+    def _advance(self) -> None:
+        """Play one frame's share of the sound, and go on to its picture."""
         index = self.now
-        self._show_next_avatar()
+        if self._switching is not None:
+            self._tell(SessionEvent("avatar", index))
+            self._end_switching()
         cue = self._speech.tick(index)
-        frame = cue.frame
-        self._stage.show(None if frame is None else frame.position, self._lips.awaited_position())
+        # What is left of a segment at its end has no picture of its own.
+        heard = cue.segment is not None and not cue.is_rest
+        self._stage.show(cue.frame, self._lips.awaited_position(), heard=heard)
         for packet in self._packets.add(cue.pcm, cue.rate, cue.start):
             self._deliver(packet)
         if cue.segment is not None:
             self._busy_at = self._clock.now()
-            if (frame is None or frame.picture is None) and not cue.is_rest:
+            if heard and not self._stage.speaking:
                 self._lips.counts.lost += 1
             self._room.set()
         self._tell_speech_events()
         self.now += 1
         self._lips.ask(self._due(self.now))
         self._lips.wake()
-        return None if frame is None else frame.picture
 
-    async def _paint(self, index: int, picture: np.ndarray | None) -> VideoItem:
+    async def _paint(self, index: int) -> VideoItem:
         image: np.ndarray | None = None
+        speaking = False
         while image is None or self._cut:
             # Speech may be cut off while its picture is drawn; then the picture is drawn anew, closed.
             cut, self._cut = self._cut, False
-            picture = None if cut else picture
-            image = await self._loop.run_in_executor(self._executor, self._stage.painter(picture, cut=cut))
-        return VideoItem(index, image, picture is not None)
+            speaking = self._stage.speaking
+            image = await self._loop.run_in_executor(self._executor, self._stage.painter(cut=cut))
+        return VideoItem(index, image, speaking)
 
     def _skip_to(self, index: int) -> None:
         self.skipped += index - self.now
@@ -284,16 +290,11 @@ class Session:
         for packet in self._packets.skip_to(self._speech.sample_of(index, rate), rate):
             self._deliver(packet)
 
-    def _show_next_avatar(self) -> None:
-        if self._next_avatar is None:
-            return
-        (avatar, shown), self._next_avatar = self._next_avatar, None
-        self._stage.avatar.release()
-        self._stage.avatar = avatar
-        self._lips.redraw()
-        self._cut = True
-        self._tell(SessionEvent("avatar", self.now))
-        _settle(shown)
+    def _end_switching(self) -> None:
+        """The avatar is on screen, was overtaken by another, or the session ends."""
+        switching, self._switching = self._switching, None
+        if switching is not None and not switching.done():
+            switching.set_result(None)
 
     def _due(self, index: int) -> float:
         return self._begun_at + float(index / self.fps)
@@ -346,7 +347,8 @@ class Session:
             self._room.set()
             self._tell(SessionEvent("closed", self.now, detail=reason))
             self._listeners.clear()
-            self._release_avatars()
+            self._end_switching()
+            self._stage.avatar.release()
 
     async def _finish_recording(self) -> None:
         if self._recording is None:
@@ -357,16 +359,3 @@ class Session:
             logger.warning("session %s: the recording failed: %s", self.id, error)
         except Exception:
             logger.exception("session %s: the recording failed", self.id)
-
-    def _release_avatars(self) -> None:
-        try:
-            if self._next_avatar is not None:
-                _settle(self._next_avatar[1])
-                self._next_avatar[0].release()
-        finally:
-            self._stage.avatar.release()
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

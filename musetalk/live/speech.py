@@ -39,7 +39,8 @@ class Speech:
 
     A segment begins when ``lead`` of its frames are ready (or all of it, or its first has waited ``lead`` frames), on
     a frame of the session. It pauses where its sound does not come, and begins again by the same rule; where sound is
-    at hand and only the windows are late, or do not come for a second, it goes on without lips. It is never stretched.
+    at hand and only the windows are late, or do not come for a second, or what makes them fails, it goes on without
+    lips. It is never stretched.
 
     rate: Hz of what is heard. events: what happened since they were last taken: kind, segment, played_ms.
     """
@@ -115,7 +116,7 @@ class Speech:
         if segment is not None and not segment.playing:
             self._try_to_start(segment, index)
         if segment is not None and segment.playing and not self._can_go_on(segment, index):
-            segment.playing, segment.waited = False, 0
+            segment.playing, segment.blind, segment.waited = False, False, 0
             self.events.append(("stalled", segment.number, segment.played_ms))
         self._silent = 0 if segment is not None and segment.playing else self._silent + 1
         start = self.sample_of(index, self.rate)
@@ -158,7 +159,8 @@ class Speech:
         enough = min(self._lead, segment.known - segment.next) if segment.complete else self._lead
         if ready:
             segment.lead_waited += 1
-        if not (ready >= enough or segment.lead_waited > self._lead or segment.waited > self._patience):
+        has_waited = segment.lead_waited > self._lead or segment.waited > self._patience
+        if not (ready >= enough or has_waited or segment.blind):
             return
         segment.blind = ready == 0
         segment.playing = True

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..avatar import Avatar, prepare_avatar
+from ..avatar import Avatar, check_avatar, prepare_avatar
 from ..avatar_file import AVATAR_JSON, load_avatar, read_description, save_avatar
 from ..errors import AvatarError, InputError, MuseTalkError
 from ..profile import Profile
@@ -127,8 +127,8 @@ class AvatarStore:
         """An avatar to be shown; ``release()`` it as often as it was opened.
 
         One in memory is there at once. A cold one is read from disk, and warmed by a job; until that is done it shows
-        the mouth as filmed while it is silent. Raises InputError, UnknownAvatarError, AvatarError, and CacheFullError
-        where there is no room beside the avatars in use.
+        the mouth as filmed while it is silent. Raises InputError, UnknownAvatarError, AvatarError, also for one that
+        was prepared for other models, and CacheFullError where there is no room beside the avatars in use.
         """
         live = self._acquire(name)
         if not live.is_warm and self._jobs.active(name) is None:
@@ -218,11 +218,19 @@ class AvatarStore:
         self._memory.make_room(3 * int(footage["frames"]) * int(footage["width"]) * int(footage["height"]))
         avatar = load_avatar(folder)
         try:
+            self._check_fits(name, avatar)
             live = LiveAvatar(avatar, on_release=partial(self._memory.unpin, name))
         finally:
             avatar.frames.close()
         self._memory.put(name, live, live.size(), pinned=True)
         return live
+
+    def _check_fits(self, name: str, avatar: Avatar) -> None:
+        """Refuse an avatar that was prepared for other models: its mouth would be noise. Raises AvatarError."""
+        try:
+            check_avatar(self._ready(), avatar)
+        except AvatarError as error:
+            raise AvatarError(f"the avatar {name} does not fit this server: {error}") from error
 
     def _create(self, upload: Path, profile: Profile | None, job: BackgroundJob) -> None:
         try:

@@ -157,12 +157,25 @@ class FeatureStream:
         while len(samples):
             cell, offset = divmod(self._heard, SEGMENT_SAMPLES)
             part, samples = np.split(samples, [SEGMENT_SAMPLES - offset])
-            self._cells.setdefault(cell, np.zeros(SEGMENT_SAMPLES, np.float32))[offset : offset + len(part)] = part
+            if cell not in self._cells:
+                self._cells[cell] = np.zeros(SEGMENT_SAMPLES, np.float32)
+            self._cells[cell][offset : offset + len(part)] = part
             self._heard += len(part)
 
     def finish(self) -> None:
         """``flush`` without the encoder."""
         self._ended = True
+
+    def skip_to(self, index: int) -> None:
+        """Leave out the hops that hold only frames before this one, as far as they are due; the others keep their bits.
+
+        Frames left for the end of the sound are not left out, nor those of a hop that ``prepare`` has begun.
+        """
+        if self._to_encode or self._awaited:
+            return
+        while self._hop is not None and self._hop.heard <= self._heard and self._hop.end <= index:
+            self._next = self._hop.end
+            self._hop = self._streamed_hop()
 
     def prepare(self) -> EncoderInput | None:
         """What the audio encoder has to see next, or None when no frame is due.

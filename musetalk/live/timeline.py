@@ -25,7 +25,8 @@ class VideoItem:
     """One picture of the session.
 
     pts_frames: which frame of the session, at its ``fps``. image: uint8 RGB ``[H, W, 3]``, shared by all viewers:
-    read only. speaking: the mouth follows a sound; False while idle and where a late picture was replaced.
+    read only. speaking: the mouth follows a sound; False while idle, and where a late picture was replaced by the one
+    before it or by a closed mouth.
     """
 
     pts_frames: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from musetalk.errors import MuseTalkError
+from musetalk.errors import InputError, MuseTalkError
 from musetalk.live.generator import EncodeJob, EncodeResult, FrameJob, FrameResult
 from musetalk.live.session import Session
 from musetalk.live.streaming import FeatureFrame
@@ -96,6 +97,36 @@ class FakeAvatar:
         self.released += 1
 
 
+class FakeStore:
+    """Opens avatars and counts who holds one. The avatar ``cold`` is not there before ``thawed``; there is no
+    ``missing``."""
+
+    def __init__(self) -> None:
+        self.opened: list[FakeAvatar] = []
+        self.thawed = threading.Event()
+
+    def open(self, name: str) -> FakeAvatar:
+        if name == "missing":
+            raise InputError("no such avatar")
+        if name == "cold":
+            self.thawed.wait(10)
+        self.opened.append(FakeAvatar())
+        return self.opened[-1]
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def in_use(self) -> int:
+        return len(self.opened) - sum(avatar.released for avatar in self.opened)
+
+
+async def given_back(store: FakeStore, opened: int = 1) -> None:
+    """Wait until so many were opened, and nobody holds the last one."""
+    while len(store.opened) < opened or not store.opened[-1].released:
+        await asyncio.sleep(0.001)
+
+
 class FakeFeatures:
     """Frame i is there 132.5 + 40 ms after its beginning; its window is its own loudness, 0..1.
 
@@ -114,6 +145,11 @@ class FakeFeatures:
 
     def finish(self) -> None:
         self.ended = True
+
+    def skip_to(self, index: int) -> None:
+        due = max(0, (self.heard - 2760) // 640 + 1)
+        count = max(0, min(index, due) - self.made) // self.hop * self.hop
+        self.made, self.sound = self.made + count, self.sound[640 * count :]
 
     def prepare(self):
         total = max(1, self.heard // 640) if self.ended else max(0, (self.heard - 2760) // 640 + 1)

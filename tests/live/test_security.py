@@ -186,8 +186,12 @@ def test_token_file(tmp_path: Path):
             path.chmod(mode)
             with pytest.raises(InputError, match="chmod 600"):
                 read_token(path)
-    with pytest.raises(InputError, match="cannot read"):
-        read_token(tmp_path / "none")
+    path.chmod(0o600)
+    path.write_bytes(b"secret-\xff" * 4)
+    for unreadable in (path, tmp_path / "none", tmp_path):
+        with pytest.raises(InputError, match="cannot read the token file") as caught:
+            read_token(unreadable)
+        assert "secret" not in str(caught.value)
 
 
 def test_tickets_are_for_one_scope_and_a_short_time():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from fractions import Fraction
 from functools import partial
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from musetalk import prepare_avatar
-from musetalk.live.generator import ModelGenerator
+from musetalk.live.generator import EncodeJob, FrameJob, ModelGenerator
 from musetalk.live.live_avatar import LiveAvatar
 from musetalk.live.session import Session
 from musetalk.live.streaming import FeatureStream, silence_window
@@ -63,3 +65,29 @@ def test_a_voice_goes_in_and_a_speaking_face_comes_out(fakes, mesh_models, avata
         assert np.array_equal(pictures[-1].image, closed)
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_what_was_encoded_is_gone_without_pythons_collector(fakes):
+    """It hardly ever comes in a process with PyTorch, and each sound that waited for it would be a megabyte."""
+
+    class Watched(fakes.FakeEngine):
+        def submit(self, jobs):
+            encoded.extend(weakref.ref(job) for job in jobs if isinstance(job, EncodeJob))
+            drawn.extend(weakref.ref(job) for job in jobs if isinstance(job, FrameJob))
+            super().submit(jobs)
+
+    encoded, drawn = [], []
+
+    async def run():
+        async with fakes.running(engine=Watched()) as (session, clock, _):
+            await session.push_pcm(fakes.tone(3), 16000)
+            await clock.advance(2)
+            return [sum(job() is not None for job in jobs) for jobs in (encoded, drawn)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        left = asyncio.run(asyncio.wait_for(run(), 60))
+    finally:
+        gc.enable()
+    assert len(encoded) > 20 < len(drawn) and left[0] <= 2 and left[1] <= 2
