@@ -28,6 +28,7 @@ async def obey(service: LiveService, session: LiveSession, message: dict[str, An
     ``{"type": "clear"}``           stop speaking -> ``cleared`` with ``segment`` and ``played_ms``
     ``{"type": "say", "text"}``     speak a text, where the server has a speech engine -> ``saying``
     ``{"type": "ask", "text"}``     say something to the voice agent -> ``asked``
+    ``{"type": "turn_end"}``        the viewer has said all, where the agent does not hear it -> ``turn_ended``
     ``{"type": "avatar", "id"}``    become another avatar on the next frame -> ``avatar``
     ``{"type": "ping"}``            -> ``pong``
     ==============================  ====================================================================
@@ -49,6 +50,9 @@ async def obey(service: LiveService, session: LiveSession, message: dict[str, An
             raise RefusedError(400, "malformed", "text is empty")
         await service.send_text(session, text, to_agent=kind == "ask")
         return {"type": "saying" if kind == "say" else "asked"}
+    if kind == "turn_end":
+        await service.finish_turn(session)
+        return {"type": "turn_ended"}
     if kind == "avatar":
         avatar = check_id(field(message, "id", str, limit=64), AVATAR_ID)
         await service.switch_avatar(session, avatar)

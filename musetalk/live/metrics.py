@@ -36,7 +36,7 @@ class ServiceCollector(Collector):
         service, worker = self._service, self._service.worker
         yield _gauge("sessions", "Sessions now.", len(service.sessions.ids()))
         yield _gauge("viewers", "Viewers now.", service.viewers)
-        yield _gauge("ready", "1 while new sessions are taken.", int(service.is_ready))
+        yield _gauge("ready", "1 unless it shuts down or its networks fail.", int(service.is_ready))
         yield _gauge("uptime_seconds", "Seconds since the start.", time.monotonic() - service.started)
         yield _gauge("avatar_memory_bytes", "Memory held by avatars.", getattr(service.store, "memory_bytes", 0))
         yield CounterMetricFamily("musetalk_live_requests_refused", "Requests refused.", value=service.gate.refused)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import InputError, MuseTalkError, NoFaceError
+from ..errors import AvatarError, InputError, MuseTalkError, NoFaceError
 from .agents.base import AgentError
 from .cache import CacheFullError, InUseError
 from .errors import SessionClosedError, SessionLimitError, TooMuchAudioError, UnknownSessionError
@@ -24,6 +24,7 @@ _STATUS: tuple[tuple[type[MuseTalkError], int, str], ...] = (
     (WorkerClosedError, 503, "shutting_down"),
     (AgentError, 502, "agent_failed"),
     (NoFaceError, 422, "no_face"),
+    (AvatarError, 409, "unusable_avatar"),
     (InputError, 400, "bad_input"),
     (MuseTalkError, 500, "failed"),
 )

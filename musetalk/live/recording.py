@@ -24,7 +24,8 @@ VIDEO_KEPT = 25
 class Recording:
     """Writes the items of a session into a video of one size and constant rate, in a thread of its own.
 
-    The file appears under its name when it is complete; what goes wrong leaves nothing behind and harms nobody else.
+    The file appears under its name when it is complete, for its owner alone to read (mode 600); what goes wrong leaves
+    nothing behind and harms nobody else.
     A picture the encoder was too slow for is the one before it again; of another size, it is fitted into the first.
 
     path: of the file. finished: nothing more is written: stopped, at its longest, or failed.
@@ -35,7 +36,7 @@ class Recording:
         self.path = Path(path)
         self._sound = _Sound(longest_s)
         width, height = size
-        self._writer = VideoWriter(self.path, width, height, fps, audio=self._sound, preset="veryfast")
+        self._writer = VideoWriter(self.path, width, height, fps, audio=self._sound, preset="veryfast", private=True)
         self._film = _Film(self._writer, self._sound, int(longest_s * fps))
         self._viewer = Viewer(lambda viewer: None, PACKETS_PER_SECOND, VIDEO_KEPT)
         self._thread = ThreadPoolExecutor(1, "musetalk-live-record")

@@ -36,10 +36,6 @@ class MediaRoutes:
         await self._service.close_peer(session, viewer)
         return web.Response(status=204)
 
-    async def patch(self, request: web.Request) -> web.Response:
-        """``PATCH .../whep/{viewer}``: answers are complete, so there is nothing to trickle."""
-        return web.Response(status=405, headers={"Allow": "DELETE"})
-
     async def socket(self, request: web.Request) -> web.StreamResponse:
         """``GET .../socket``: see :mod:`musetalk.live.websocket`."""
         return await serve_socket(self._service, self._session(request), request)

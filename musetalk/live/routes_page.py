@@ -59,7 +59,7 @@ class PageRoutes:
         return web.json_response({"status": "ok"})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """``GET /ready``: 503 while no session can be taken."""
+        """``GET /ready``: 503 while the server shuts down or its networks fail; a full one is ready."""
         ready = self._service.is_ready
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 

@@ -88,6 +88,10 @@ class SessionRoutes:
         text = field(message, "text", str, limit=TEXT_CHARACTERS)
         return await self._obey(request, {"type": "say" if to == "speech" else "ask", "text": text})
 
+    async def turn_end(self, request: web.Request) -> web.Response:
+        """``POST /sessions/{session}/turn_end``: the viewer has said all, to an agent that does not hear it itself."""
+        return await self._obey(request, {"type": "turn_end"})
+
     async def avatar(self, request: web.Request) -> web.Response:
         """``POST /sessions/{session}/avatar {"id": ...}``: become another avatar."""
         message = await read_json(request)

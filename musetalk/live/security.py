@@ -10,10 +10,8 @@ import base64
 import hashlib
 import hmac
 import ipaddress
-import os
 import re
 import secrets
-import stat
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +20,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import InputError, MuseTalkError
+from .secret_files import read_secret
 
 MIN_TOKEN_LENGTH = 16
 AVATAR_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -60,18 +59,11 @@ def client_key(address: str) -> str:
 def read_token(path: Path) -> str:
     """The token in a file, without the white space around it.
 
-    Raises InputError for a token that is short or has characters no header carries, and, where files have such modes,
-    for a file that others may read or write.
+    Raises InputError as :func:`read_secret`, and for a token that is short or has characters no header carries.
     """
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-        shared = os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the token file {path}: {error}") from error
-    if shared:
-        raise InputError(f"others than its owner have access to the token file {path}; run chmod 600 on it")
-    check_token(text)
-    return text
+    token = read_secret(path, "token file")
+    check_token(token)
+    return token
 
 
 def check_token(token: str) -> None:

@@ -36,7 +36,6 @@ def live_routes(service: LiveService, prefix: str = PREFIX) -> list[web.RouteDef
         web.get(f"{prefix}/config", guard(page.config, public=True)),
         web.get(f"{prefix}/health", guard(page.health, public=True)),
         web.get(f"{prefix}/ready", guard(page.ready, public=True)),
-        web.options(f"{prefix}/{{path:.*}}", guard(preflight, public=True)),
     ]
     private = [
         web.get(f"{prefix}/metrics", guard(page.metrics)),
@@ -55,15 +54,18 @@ def live_routes(service: LiveService, prefix: str = PREFIX) -> list[web.RouteDef
         web.post(f"{of_session}/end", guard(sessions.end)),
         web.post(f"{of_session}/clear", guard(sessions.clear)),
         web.post(f"{of_session}/text", guard(sessions.text)),
+        web.post(f"{of_session}/turn_end", guard(sessions.turn_end)),
         web.post(f"{of_session}/avatar", guard(sessions.avatar)),
         web.post(f"{of_session}/recording", guard(sessions.record, tickets=False)),
         web.delete(f"{of_session}/recording", guard(sessions.stop_recording, tickets=False)),
         web.post(f"{of_session}/whep", guard(media.offer)),
         web.delete(f"{of_session}/whep/{{viewer}}", guard(media.leave)),
-        web.patch(f"{of_session}/whep/{{viewer}}", guard(media.patch)),
         web.get(f"{of_session}/socket", guard(media.socket)),
     ]
-    return public + private
+    routes = public + private
+    # Of each path there is, not of any: otherwise every unknown one would be known, with the wrong method.
+    paths = dict.fromkeys(route.path for route in routes)
+    return [*routes, *(web.options(path, guard(preflight, public=True)) for path in paths)]
 
 
 def add_routes(app: web.Application, service: LiveService, prefix: str = PREFIX) -> None:

@@ -58,6 +58,7 @@ class VideoWriter:
         audio_bitrate: int | None = None,
         overwrite: bool = False,
         metadata: Mapping[str, str] | None = None,
+        private: bool = False,
     ) -> None:
         """Check everything that can be checked and open the file.
 
@@ -67,6 +68,7 @@ class VideoWriter:
         crf, preset: of libx264 and libx265; other codecs keep their own defaults.
         pixel_format: default yuv420p; ffv1 keeps RGB to the bit as bgr0.
         audio_bitrate: bit/s, default 96000 per channel. metadata: text tags of the file.
+        private: for its owner alone to read (mode 600), where files have such modes.
 
         Raises OutputError for a target that cannot be written, InputError for options that do not fit.
         """
@@ -86,6 +88,9 @@ class VideoWriter:
         size = (width + pad_x, height + pad_y)
         color = ColorInfo.rgb() if form.is_rgb else (color or ColorInfo.rgb()).encoded()
         self._part = hidden_sibling(self.path)
+        if private:
+            # Before anything is in it; what opens it keeps its mode.
+            self._part.touch(mode=0o600)
         self._container = open_output(self._part, self.fps, metadata)
         try:
             with self._writing():

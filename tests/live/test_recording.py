@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 from fractions import Fraction
 
 import numpy as np
@@ -25,6 +27,19 @@ async def play(fakes, session, clock, seconds: float) -> None:
 
 def sound_of(path) -> np.ndarray:
     return np.concatenate([block[0] for block in AudioSource.open(path).blocks()])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX modes say who may read a file")
+def test_a_recording_is_for_its_owner_alone(fakes, tmp_path):
+    async def run():
+        async with fakes.running() as (session, clock, _):
+            session.record(tmp_path / "talk.mp4")
+            (part,) = tmp_path.iterdir()
+            assert stat.S_IMODE(part.stat().st_mode) == 0o600
+            await play(fakes, session, clock, 0.4)
+            assert stat.S_IMODE((await session.stop_recording()).stat().st_mode) == 0o600
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import NoReturn
 from urllib.parse import quote, urlsplit
 
 from ...errors import InputError
+from ..secret_files import read_secret
 
 _LOOKS_LIKE_A_KEY = re.compile(r"(?i)\b(?:bearer\s+|(?:sk|ek|pk)[-_])[A-Za-z0-9._~+/=*-]{4,}")
 _HIDDEN = "[hidden]"
@@ -32,16 +32,9 @@ class Secret:
     def from_file(cls, path: Path) -> Secret:
         """The key in a text file, without the white space around it.
 
-        Raises InputError, also for a file that other users of the machine can reach (not told on Windows).
+        Raises InputError as :func:`~musetalk.live.secret_files.read_secret`, and for a key that no header can carry.
         """
-        try:
-            with path.open(encoding="utf-8") as file:
-                mode = os.fstat(file.fileno()).st_mode & 0o777
-                if os.name == "posix" and mode & 0o077:
-                    raise InputError(f"the key file {path} is open to others (mode {mode:03o}); run: chmod 600 {path}")
-                return cls(file.read().strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the key file {path}: {type(error).__name__}") from None
+        return cls(read_secret(path, "key file"))
 
     def reveal(self) -> str:
         """The key itself, for the one header it belongs to."""

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from musetalk.errors import InputError
 from musetalk.live.errors import LiveError, SessionClosedError, SessionLimitError, UnknownSessionError
+from musetalk.live.generator import ModelGenerator
 from musetalk.live.server import add_routes, create_app
 from musetalk.live.service import LiveService
 from musetalk.live.store import AvatarStore
@@ -174,7 +175,7 @@ def live(tmp_path: Path) -> Callable[..., Any]:
     @asynccontextmanager
     async def start(app: web.Application | None = None, **options: Any) -> AsyncIterator[Live]:
         before = asyncio.all_tasks()
-        worker = Worker(generator=None, capacity=8)
+        worker = Worker(ModelGenerator(_no_models), capacity=8)
         worker.start()
         store = AvatarStore(tmp_path / "avatars", _no_models, worker)
         sessions = options.pop("sessions", None) or CounterSessions()

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -19,6 +18,9 @@ from musetalk.live.security import RefusedError
 from musetalk.live.server import serve
 from musetalk.live.timeline import Played
 from musetalk.live.webrtc import Peer
+
+from ..leftovers import Held
+from .watcher import until
 
 
 class SlowAgent:
@@ -46,11 +48,6 @@ class SlowAgent:
     async def send_text(self, text: str) -> None:
         if self.closed:
             raise AgentError("the conversation is over", "closed")
-
-
-def open_files() -> int:
-    folder = Path("/proc/self/fd")
-    return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 def test_an_agent_that_starts_when_its_session_ends_is_closed(live):
@@ -148,16 +145,16 @@ def test_two_hundred_viewers_come_and_go(live):
         async with live() as server:
             server.service.gate._requests.allows = lambda client: True
             url = server.url(f"/sessions/{await server.session()}/socket")
-            for number in range(200):
+            for number in range(220):
                 if number == 20:
-                    threads, files, tasks = threading.active_count(), open_files(), len(asyncio.all_tasks())
+                    held = Held.now()
+                if number == 120:
+                    halfway = Held.now()
                 async with server.http.ws_connect(url) as watcher:
                     await watcher.send_json({"type": "start", "video": "jpeg"})
                     assert (await watcher.receive_json())["type"] == "ready"
-            await asyncio.sleep(0.2)
-            assert server.service.viewers == 0
-            assert threading.active_count() <= threads + 8, "the pool of encoders has at most eight"
-            assert open_files() <= files + 4 and len(asyncio.all_tasks()) <= tasks + 4
+            await until(lambda: server.service.viewers == 0 and asyncio.all_tasks() <= held.tasks, 20)
+            held.assert_kept(200, 32 << 10, halfway)
 
     asyncio.run(asyncio.wait_for(run(), 60))
 
