@@ -14,7 +14,7 @@ const MESSAGES = {
     choose: "Choose an avatar and press Start.",
     none: "There is no avatar yet. Run a Live Avatar node, or add one on the page.",
     missing:
-      "Live avatars need the extra [live]. With ComfyUI's Python: python -m pip install 'aiortc>=1.16' prometheus-client. Then start ComfyUI again.",
+      "Live avatars need the extra [live]. With ComfyUI's Python: python -m pip install 'aiortc>=1.15' 'av>=17.1' prometheus-client. Then start ComfyUI again.",
     connecting: "Connecting…",
     lost: "The connection was lost. Trying again…",
     ended: "The session has ended.",
@@ -50,7 +50,7 @@ const MESSAGES = {
     choose: "选择数字人，然后点「开始」。",
     none: "还没有数字人。请运行「实时数字人」节点，或在页面中添加。",
     missing:
-      "实时数字人需要 [live] 附加组件。请用 ComfyUI 的 Python 运行：python -m pip install 'aiortc>=1.16' prometheus-client，然后重启 ComfyUI。",
+      "实时数字人需要 [live] 附加组件。请用 ComfyUI 的 Python 运行：python -m pip install 'aiortc>=1.15' 'av>=17.1' prometheus-client，然后重启 ComfyUI。",
     connecting: "正在连接…",
     lost: "连接已断开，正在重试…",
     ended: "会话已结束。",
@@ -86,7 +86,7 @@ const MESSAGES = {
     choose: "アバターを選んで「開始」を押してください。",
     none: "アバターがまだありません。「ライブアバター」ノードを実行するか、ページで追加してください。",
     missing:
-      "ライブアバターには追加の [live] が必要です。ComfyUI の Python で python -m pip install 'aiortc>=1.16' prometheus-client を実行し、ComfyUI を再起動してください。",
+      "ライブアバターには追加の [live] が必要です。ComfyUI の Python で python -m pip install 'aiortc>=1.15' 'av>=17.1' prometheus-client を実行し、ComfyUI を再起動してください。",
     connecting: "接続中…",
     lost: "接続が切れました。再接続しています…",
     ended: "セッションが終了しました。",

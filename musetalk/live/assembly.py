@@ -12,14 +12,16 @@ from .manager import SessionManager
 from .security import SecurityPolicy
 from .service import AgentFactory, AgentRole, LiveService, ServerLimits
 from .store import AvatarStore, StoreLimits
-from .streaming import FeatureStream
 from .timeline import FPS, SessionLimits
-from .tuning import tune
+from .tuned_streams import TunedStreams
 from .webrtc import MediaSettings
 from .worker import Worker
 
 if TYPE_CHECKING:
+    import torch
+
     from ..models import Models
+    from .live_avatar import LiveAvatar
 
 
 def build_service(
@@ -27,6 +29,7 @@ def build_service(
     avatars: Path,
     *,
     policy: SecurityPolicy | None = None,
+    device: torch.device | None = None,
     fps: Fraction = FPS,
     session_limits: SessionLimits | None = None,
     store_limits: StoreLimits | None = None,
@@ -36,26 +39,19 @@ def build_service(
 ) -> LiveService:
     """A service ready for :func:`musetalk.live.server.add_routes`; closing it ends its worker too.
 
-    models: the networks, or a function that brings them to their device (see :class:`ModelGenerator`); networks that
-    are there are tried, so that sessions ask of this machine what it can do. avatars: the folder of avatars, made if
-    absent. The rest as in :class:`LiveService` and the classes of the limits.
+    models: the networks, or a function that brings them to their device, which is not called before it must be.
+    device: where that function brings them, None for a GPU. Networks are tried, so that sessions ask of this machine
+    what it can do (see :class:`TunedStreams`). avatars: the folder of avatars, made if absent. The rest as in
+    :class:`LiveService` and the classes of the limits.
     """
     session_limits = session_limits or SessionLimits()
     store_limits = store_limits or StoreLimits()
-    generator = ModelGenerator(models)
-    worker = Worker(generator, session_limits.sessions)
-    worker.start()
+    worker = Worker(ModelGenerator(models, device=device), session_limits.sessions)
+    streams = TunedStreams(models, fps, lambda: worker.sessions, device)
     store = AvatarStore(avatars, models, worker, limits=store_limits)
-
-    tuning = None if callable(models) else tune(models)
-
-    def make_features() -> FeatureStream:
-        if callable(models) or tuning is None:
-            return FeatureStream(models() if callable(models) else models, fps)
-        return tuning.stream(models, fps, worker.sessions)
-
+    worker.start()
     return LiveService(
-        SessionManager(worker, store, make_features, session_limits, fps=fps),
+        SessionManager(worker, _SessionAvatars(store, streams), streams.make, session_limits, fps=fps),
         store,
         policy,
         limits=ServerLimits(
@@ -66,3 +62,15 @@ def build_service(
         recordings=recordings,
         worker=worker,
     )
+
+
+class _SessionAvatars:
+    """A store for sessions: who opens an avatar begins one."""
+
+    def __init__(self, store: AvatarStore, streams: TunedStreams) -> None:
+        self._store = store
+        self._streams = streams
+
+    def open(self, name: str) -> LiveAvatar:
+        self._streams.session_begins()
+        return self._store.open(name)

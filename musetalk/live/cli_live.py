@@ -17,6 +17,7 @@ from ..extras import require
 from ..included import models_folder
 
 if TYPE_CHECKING:
+    from ..models import Models
     from .agents.endpoint import Endpoint
     from .service import AgentFactory, AgentRole, LiveService
     from .webrtc import MediaSettings
@@ -68,6 +69,20 @@ def add_live(subparsers: Any, add_command: AddCommand) -> None:
     voices.add_argument("--agent-url", metavar="URL", help="OpenAI-Realtime-compatible server, such as http://HOST/v1")
     voices.add_argument("--agent-model", default="gpt-realtime", help="default: %(default)s")
     voices.add_argument("--agent-key-file", type=Path, help="file with its key, which no browser and no log sees")
+    voices.add_argument("--agent-voice", default="", help="default: the server's")
+    voices.add_argument("--agent-instructions-file", type=Path, help="text file: who the agent is, and how it speaks")
+    voices.add_argument(
+        "--agent-turns",
+        choices=("server_vad", "semantic_vad", "manual"),
+        default="server_vad",
+        help="who hears that a turn is over: the server, by loudness or by meaning, or the viewer's command turn_end "
+        "(default: %(default)s)",
+    )
+    voices.add_argument(
+        "--agent-transcription-model",
+        default="",
+        help="has the server write down what viewers say (default: it does not)",
+    )
     voices.add_argument("--speech-url", metavar="URL", help="OpenAI-compatible speech server, to read texts out")
     voices.add_argument("--speech-model", default="gpt-4o-mini-tts", help="default: %(default)s")
     voices.add_argument("--speech-voice", default="alloy", help="default: %(default)s")
@@ -111,13 +126,14 @@ async def _serve(args: argparse.Namespace, service: LiveService) -> None:
 def _service(
     args: argparse.Namespace, policy: Any, agents: dict[AgentRole, AgentFactory], media: MediaSettings
 ) -> LiveService:
-    from ..commands import load_models
     from .assembly import build_service
+    from .heap import keep_freed_memory
     from .timeline import SessionLimits
 
+    keep_freed_memory()
     limits = SessionLimits(sessions=args.max_sessions)
     return build_service(
-        load_models(args),
+        _models(args),
         args.avatars,
         policy=policy,
         session_limits=limits,
@@ -127,17 +143,24 @@ def _service(
     )
 
 
+def _models(args: argparse.Namespace) -> Models:
+    from ..commands import load_models
+    from ..models.load import resolve_device
+    from .tuning import live_dtype
+
+    args.dtype = args.dtype or live_dtype(resolve_device(args.device))
+    return load_models(args)
+
+
 def _media(args: argparse.Namespace) -> MediaSettings:
     from aiortc import RTCIceServer
 
+    from .secret_files import read_secret
     from .webrtc import MediaSettings
 
     login: tuple[str | None, str | None] = (None, None)
     if args.ice_login_file is not None:
-        try:
-            user, colon, password = args.ice_login_file.read_text(encoding="utf-8").strip().partition(":")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the login file {args.ice_login_file}: {error}") from error
+        user, colon, password = read_secret(args.ice_login_file, "login file").partition(":")
         if not (user and colon and password):
             raise InputError(f"the login file {args.ice_login_file} holds no USER:PASSWORD")
         login = user, password
@@ -145,25 +168,44 @@ def _media(args: argparse.Namespace) -> MediaSettings:
     for url in args.ice_server:
         if not _ICE_URL.fullmatch(url):
             raise InputError(f"--ice-server {url} is none; write it like stun:HOST:3478 or turn:HOST:3478")
-        user, password = login if url.startswith("turn") else (None, None)
-        servers.append(RTCIceServer(urls=url, username=user, credential=password))
+        name, credential = login if url.startswith("turn") else (None, None)
+        servers.append(RTCIceServer(urls=url, username=name, credential=credential))
     return MediaSettings(args.codec, args.bitrate, tuple(servers))
 
 
 def _agents(args: argparse.Namespace) -> dict[AgentRole, AgentFactory]:
     from .agents.openai_realtime import OpenAIRealtime
-    from .agents.realtime_events import RealtimeConfig
+    from .agents.realtime_events import RealtimeConfig, turn_detection_of
     from .agents.tts import OpenAISpeech, SpeechConfig
 
     agents: dict[AgentRole, AgentFactory] = {}
     if args.agent_url is not None:
-        conversation = RealtimeConfig(_endpoint(args.agent_url, args.agent_key_file), model=args.agent_model)
+        conversation = RealtimeConfig(
+            _endpoint(args.agent_url, args.agent_key_file),
+            model=args.agent_model,
+            instructions=_instructions(args.agent_instructions_file),
+            voice=args.agent_voice,
+            turn_detection=turn_detection_of(args.agent_turns),
+            transcription_model=args.agent_transcription_model,
+        )
         agents["agent"] = lambda sink, listener: OpenAIRealtime(conversation, sink, listener)
     if args.speech_url is not None:
         endpoint = _endpoint(args.speech_url, args.speech_key_file)
         speech = SpeechConfig(endpoint, model=args.speech_model, voice=args.speech_voice)
         agents["speech"] = lambda sink, listener: OpenAISpeech(speech, sink, listener)
     return agents
+
+
+def _instructions(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the agent's instructions {path}: {error}") from error
+    if not text:
+        raise InputError(f"the agent's instructions {path} are empty; write some, or leave the option out")
+    return text
 
 
 def _endpoint(url: str, key_file: Path | None) -> Endpoint:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from .agents.base import AgentAdapter, AgentEvent, AvatarSink, Listener
 from .errors import SessionClosedError, SessionLimitError
 from .gate import Gate
+from .opening import open_avatar
 from .security import RefusedError, SecurityPolicy
 from .timeline import Played, SessionEvent
 from .viewers import Viewer
@@ -257,10 +258,17 @@ class LiveService:
         agent = await self._agent(session, "agent" if to_agent else "speech")
         await agent.send_text(text)
 
+    async def finish_turn(self, session: LiveSession) -> None:
+        """The viewer has said what there is to say, to a voice agent whose turns are manual.
+
+        Raises RefusedError (409) where the server has no agent, InputError where that hears itself when a turn is over.
+        """
+        agent = await self._agent(session, "agent")
+        await agent.finish_turn()
+
     async def switch_avatar(self, session: LiveSession, avatar: str) -> None:
         """Become another avatar on the next frame. Raises RefusedError (404) for one that is not there."""
-        opened = await asyncio.to_thread(self.store.open, avatar)
-        await session.switch_avatar(opened)
+        await session.switch_avatar(await open_avatar(self.store.open, avatar))
 
     async def close(self) -> None:
         """Let everybody go: viewers, agents, sessions, then the store's jobs and the worker. May be called again."""

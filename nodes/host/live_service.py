@@ -10,16 +10,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import comfy.model_management as mm
 from comfy.cli_args import args
 from server import PromptServer
 
 from ...musetalk.avatar import Avatar
 from ...musetalk.avatar_file import read_description
 from ...musetalk.errors import AvatarError, InputError
-from ...musetalk.models import Models
 from .live_networks import LiveNetworks, Networks
 from .live_settings import live_folder, read_settings
 
@@ -47,7 +47,7 @@ def require_live() -> None:
     if missing:
         raise InputError(
             f"live avatars need the extra [live], of which {', '.join(missing)} is not installed: with ComfyUI's "
-            "Python run `python -m pip install 'aiortc>=1.16' prometheus-client`, and start ComfyUI again"
+            "Python run `python -m pip install 'aiortc>=1.15' 'av>=17.1' prometheus-client`, and start ComfyUI again"
         )
 
 
@@ -123,33 +123,22 @@ class LiveHost:
 
     def _make(self, networks: Networks | None, fps: Fraction) -> LiveService:
         require_live()
-        from ...musetalk.live.generator import ModelGenerator
-        from ...musetalk.live.manager import SessionManager
-        from ...musetalk.live.service import LiveService, ServerLimits
-        from ...musetalk.live.store import AvatarStore, StoreLimits
-        from ...musetalk.live.streaming import FeatureStream
-        from ...musetalk.live.timeline import SessionLimits
-        from ...musetalk.live.worker import Worker
+        from ...musetalk.live.assembly import build_service
 
         # It notes every address it tries, where ComfyUI's log shows what users need.
         logging.getLogger(_CHATTY).setLevel(logging.WARNING)
-        settings, limits, kept = read_settings(), SessionLimits(), StoreLimits()
+        settings = read_settings()
         live = LiveNetworks(networks, self.end)
-        worker = Worker(ModelGenerator(live), limits.sessions)
-        worker.start()
-        store = AvatarStore(live_folder() / _AVATARS, live, worker, limits=kept)
-        # Called in the event loop, which must not wait for networks; a session's stream has the worker ask them.
-        sessions = SessionManager(worker, store, lambda: FeatureStream(cast(Models, live), fps), limits, fps=fps)
-        self._networks, self._fps = live, fps
-        self._service = LiveService(
-            sessions,
-            store,
-            settings.policy,
-            limits=ServerLimits(kept.upload.max_bytes, viewers=limits.sessions * limits.viewers),
+        service = build_service(
+            live,
+            live_folder() / _AVATARS,
+            device=mm.get_torch_device(),
+            fps=fps,
+            policy=settings.policy,
             agents=settings.agents,
-            worker=worker,
         )
-        return self._service
+        self._service, self._networks, self._fps = service, live, fps
+        return service
 
     def _locked_take(self) -> LiveService | None:
         with self._lock:

@@ -5,7 +5,9 @@
     speech: {url: "http://127.0.0.1:8000/v1", model: tts-1, voice: alloy, key_file: speech.key}
     agent: {url: "https://api.openai.com/v1", model: gpt-realtime, key_file: openai.key}
 
-Every entry may be left out, and the whole file; files are beside it unless their path is absolute.
+Every entry may be left out, and the whole file; files are beside it unless their path is absolute. An agent may also
+have a ``voice``, ``instructions`` (a text), ``turns`` (``server_vad``, ``semantic_vad`` or ``manual``) and a
+``transcription_model``; see ``musetalk live --help``.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ logger = logging.getLogger(__name__)
 FILE = "live.yaml"
 _OWNER = "musetalk"
 _KNOWN = {"token_file", "hosts", "speech", "agent"}
-_KNOWN_OF = {"speech": {"url", "model", "voice", "key_file"}, "agent": {"url", "model", "key_file"}}
+_OF_AGENT = ("voice", "instructions", "transcription_model")
+_KNOWN_OF = {
+    "speech": {"url", "model", "voice", "key_file"},
+    "agent": {"url", "model", "key_file", *_OF_AGENT, "turns"},
+}
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,16 @@ def _comfy_origins() -> frozenset[str]:
 
 def _agents(values: Mapping[str, Any]) -> dict[AgentRole, AgentFactory]:
     from ...musetalk.live.agents.openai_realtime import OpenAIRealtime
-    from ...musetalk.live.agents.realtime_events import RealtimeConfig
+    from ...musetalk.live.agents.realtime_events import RealtimeConfig, turn_detection_of
     from ...musetalk.live.agents.tts import OpenAISpeech, SpeechConfig
 
     agents: dict[AgentRole, AgentFactory] = {}
     if "agent" in values:
-        conversation = RealtimeConfig(_endpoint(values["agent"]), **_named(values["agent"], "model"))
+        conversation = RealtimeConfig(
+            _endpoint(values["agent"]),
+            turn_detection=turn_detection_of(str(values["agent"].get("turns") or "server_vad")),
+            **_named(values["agent"], "model", *_OF_AGENT),
+        )
         agents["agent"] = lambda sink, listener: OpenAIRealtime(conversation, sink, listener)
     if "speech" in values:
         speech = SpeechConfig(_endpoint(values["speech"]), **_named(values["speech"], "model", "voice"))
@@ -106,7 +116,7 @@ def _endpoint(values: Mapping[str, Any]) -> Endpoint:
 
 
 def _named(values: Mapping[str, Any], *names: str) -> dict[str, str]:
-    return {name: str(values[name]) for name in names if name in values}
+    return {name: str(values[name]) for name in names if values.get(name) is not None}
 
 
 def _beside(name: Any) -> Path:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 
 import pytest
+import torch
 
 from musetalk.errors import InputError
 from musetalk.live.cli_live import add_live
@@ -39,6 +41,8 @@ def parse(*options: str) -> argparse.Namespace:
         (["--ice-server", "http://a.example"], "ice-server"),
         (["--ice-server", "turn:a.example:3478", "--ice-login-file", "/none"], "login file"),
         (["--speech-url", "http://a.example/v1", "--speech-key-file", "/none"], "key file"),
+        (["--agent-url", "http://a.example/v1", "--agent-instructions-file", "/none"], "instructions /none"),
+        (["--agent-url", "http://a.example/v1", "--agent-instructions-file", os.devnull], "are empty"),
     ],
 )
 def test_options_that_are_refused(options, message):
@@ -70,6 +74,7 @@ def test_ice_servers_of_the_options(tmp_path):
 
     login = tmp_path / "login"
     login.write_text("user:pass:word\n")
+    login.chmod(0o600)
     urls = ("stun:stun.example:3478", "turn:turn.example:3478?transport=udp")
     media = _media(parse(*(f"--ice-server={url}" for url in urls), "--ice-login-file", str(login)))
     assert [(ice["urls"], ice["credential"]) for ice in media.ice_facts(secret=True)] == [
@@ -77,3 +82,12 @@ def test_ice_servers_of_the_options(tmp_path):
         (urls[1], "pass:word"),
     ]
     assert [ice["urls"] for ice in media.ice_facts(secret=False)] == [urls[0]]
+
+
+@pytest.mark.parametrize("given", [None, "fp32"])
+def test_networks_have_the_precision_that_is_fastest_here_unless_told(given, monkeypatch):
+    from musetalk.live.cli_live import _models
+
+    monkeypatch.setattr("musetalk.live.tuning.live_dtype", lambda device: torch.bfloat16)
+    options = ["--models", "mini", "--device", "cpu", *(["--dtype", given] if given else [])]
+    assert _models(parse(*options)).dtype is (torch.float32 if given else torch.bfloat16)

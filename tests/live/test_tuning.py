@@ -33,7 +33,7 @@ def test_the_fewest_frames_that_leave_time(streams, encode_ms, frame_ms, session
 def test_trying_the_networks_changes_nothing(tiny_models):
     before = torch.get_num_threads()
     tuning = tune(tiny_models)
-    assert tuning.thinned and tuning.streams >= 1 and 0 < tuning.encode_s and 0 < tuning.frame_s
+    assert tuning.thinned and tuning.streams >= 1 and tuning.encode_s > 0 and tuning.frame_s > 0
     assert torch.get_num_threads() == before
 
 

@@ -116,7 +116,11 @@ class AgentAdapter(ABC):
 
     @abstractmethod
     async def finish_turn(self) -> None:
-        """The viewer has said what there is to say, where the agent does not listen for the end of speech itself."""
+        """The viewer has said what there is to say: an agent answers, which cuts off an answer under way.
+
+        Does nothing where nothing was said. Raises InputError where the agent hears itself when speech has ended,
+        AgentError as `send_text`.
+        """
 
     @abstractmethod
     async def send_text(self, text: str) -> None:

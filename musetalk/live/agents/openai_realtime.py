@@ -9,14 +9,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, NamedTuple
 
-import numpy as np
-
 from ...errors import InputError, MuseTalkError
 from ..errors import SessionClosedError
-from ..resampling import StreamResampler
 from . import realtime_events as protocol
 from .backoff import Backoff
 from .base import AgentAdapter, AgentError, AgentEvent, AgentRefusedError, AvatarSink, Listener
+from .microphone import Microphone
 from .realtime_connection import RealtimeConnection, error_of
 from .realtime_events import Event, RealtimeConfig
 from .speaker import Cut, Speaker
@@ -74,7 +72,7 @@ class OpenAIRealtime(AgentAdapter):
         self._free = asyncio.Event()
         self._free.set()
         self._silenced: deque[str] = deque(maxlen=_SILENCED)
-        self._resampler: StreamResampler | None = None
+        self._microphone = Microphone(protocol.PCM_RATE)
         self._heard_any = False
         self._started = False
         self._reports: set[asyncio.Task[None]] = set()
@@ -98,21 +96,22 @@ class OpenAIRealtime(AgentAdapter):
         connection = self._connection
         if connection is None:
             return
-        sound = self._at_protocol_rate(pcm, rate)
-        await self._append(connection, sound)
+        await self._append(connection, self._microphone.take(pcm, rate))
 
     async def finish_turn(self) -> None:
         if self._config.turn_detection is not None:
-            return
+            raise InputError(
+                f"this agent hears itself when a turn is over ({self._config.turn_detection['type']}); "
+                "set it to manual turns to end them by hand"
+            )
         async with self._turn:
-            connection = self._connection
-            if connection is None or not self._heard_any:
+            connection = self._require_connection()
+            if not self._heard_any:
                 return
             await self._make_room()
-            if connection is not self._connection:  # lost, and the sound with it
-                return
-            if self._resampler is not None:
-                await self._append(connection, _to_pcm(self._resampler.flush()))
+            if connection is not self._require_connection():
+                raise AgentError("the connection was lost meanwhile, and what was said with it; say it again")
+            await self._append(connection, self._microphone.rest())
             self._heard_any = False
             await connection.send(protocol.commit_audio())
             await self._ask(connection)
@@ -185,7 +184,7 @@ class OpenAIRealtime(AgentAdapter):
         self._current = next(self._number)
         self._connection = connection
         self._speaker.rate = self._config.output_rate
-        self._resampler = None
+        self._microphone = Microphone(protocol.PCM_RATE)
         self._heard_any = False
 
     async def _converse(self, connection: RealtimeConnection) -> None:
@@ -360,7 +359,7 @@ class OpenAIRealtime(AgentAdapter):
             return self._connection
         if self._ended:
             raise self._gone()
-        raise AgentError("the voice agent is not connected at the moment; send the text again when it is")
+        raise AgentError("the voice agent is not connected at the moment; try again when it is")
 
     async def _send_all(self, events: list[Event]) -> None:
         connection = self._connection
@@ -372,13 +371,6 @@ class OpenAIRealtime(AgentAdapter):
         for start in range(0, len(pcm), _APPEND_BYTES):
             self._heard_any = True
             await connection.send(protocol.append_audio(pcm[start : start + _APPEND_BYTES]))
-
-    def _at_protocol_rate(self, pcm: bytes, rate: int) -> bytes:
-        if len(pcm) % 2:
-            raise InputError(f"{len(pcm)} bytes of 16 bit sound: the number must be even")
-        if self._resampler is None or self._resampler.rate_in != rate:
-            self._resampler = StreamResampler(rate, protocol.PCM_RATE)
-        return _to_pcm(self._resampler.push(np.frombuffer(pcm, dtype="<i2").astype(np.float32) / 32768))
 
     def _problem(self, error: MuseTalkError) -> None:
         code = error.code if isinstance(error, AgentError) else type(error).__name__
@@ -392,7 +384,3 @@ class OpenAIRealtime(AgentAdapter):
             self._ended = "the avatar's session has ended"
             if self._task is not None:
                 self._task.cancel()
-
-
-def _to_pcm(samples: np.ndarray) -> bytes:
-    return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes()

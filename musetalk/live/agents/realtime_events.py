@@ -32,7 +32,19 @@ _TURN_OPTIONS = {
     "semantic_vad": {"eagerness"},
 }
 _ALL_TURN_OPTIONS = {"type", "create_response", "interrupt_response"}
-_SERVER_TURNS: Mapping[str, Any] = {"type": "server_vad", "create_response": True, "interrupt_response": True}
+_OF_SERVERS: Mapping[str, Any] = {"create_response": True, "interrupt_response": True}
+_MANUAL = "manual"
+
+
+def turn_detection_of(turns: str) -> dict[str, Any] | None:
+    """Who says that a turn is over, in a word, as the protocol has it.
+
+    turns: ``server_vad`` or ``semantic_vad``, with the server's defaults, or ``manual``: None. Raises InputError.
+    """
+    known = (*_TURN_OPTIONS, _MANUAL)
+    if turns not in known:
+        raise InputError(f"turns {turns[:40]!r}: give {', '.join(known)}")
+    return None if turns == _MANUAL else {"type": turns, **_OF_SERVERS}
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,8 @@ class RealtimeConfig:
     """A conversation with an OpenAI-Realtime-compatible server.
 
     instructions, voice: the server's own where empty. turn_detection: as the protocol has it: ``server_vad`` or
-    ``semantic_vad`` with their options; None: the viewer says when a turn is over (``finish_turn``).
+    ``semantic_vad`` with their options (see `turn_detection_of`); None: the viewer says when a turn is over
+    (``finish_turn``).
     transcription_model: writes down what the viewer says; empty for none. output_rate: Hz of the speech of a server
     that sends other than the protocol's 24 kHz and does not say so.
 
@@ -52,7 +65,7 @@ class RealtimeConfig:
     instructions: str = ""
     voice: str = ""
     speed: float | None = None
-    turn_detection: Mapping[str, Any] | None = field(default_factory=lambda: dict(_SERVER_TURNS))
+    turn_detection: Mapping[str, Any] | None = field(default_factory=lambda: turn_detection_of("server_vad"))
     transcription_model: str = ""
     output_rate: int = PCM_RATE
 

@@ -16,6 +16,7 @@ from ...errors import MuseTalkError
 from ..timeline import Played
 from .base import AgentError, AvatarSink
 from .floor import floor_of
+from .one_task import OneTask
 
 BYTES_PER_SAMPLE = 2
 _REMEMBERED = 64
@@ -77,8 +78,7 @@ class Speaker:
         self._filled = asyncio.Event()
         self._known: deque[_Utterance] = deque(maxlen=_REMEMBERED)
         self._cut_key: Hashable = None
-        self._task: asyncio.Task[None] | None = None
-        self._halted: set[asyncio.Task[None]] = set()
+        self._work = OneTask("agent-speaker")
         self._floor = floor_of(sink)
         self._floor.speakers.add(self)
         self._has_floor = False
@@ -137,7 +137,7 @@ class Speaker:
         self._waiting.clear()
         self._waiting_s = 0.0
         self._floor.speakers.discard(self)
-        await asyncio.gather(*self._halted, return_exceptions=True)
+        await self._work.close()
 
     def _utterance(self, key: Hashable) -> _Utterance:
         current = self._known[-1] if self._known else None
@@ -150,11 +150,11 @@ class Speaker:
     def _put(self, utterance: _Utterance, pcm: bytes | None) -> None:
         self._waiting.append((utterance, pcm))
         self._filled.set()
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._hand_over(), name="agent-speaker")
+        if not self._work.exists:
+            self._work.begin(self._hand_over())
 
     async def _hand_over(self) -> None:
-        while self._task is asyncio.current_task():  # until a sink that was cleared has made it halt itself
+        while self._work.is_caller:  # until a sink that was cleared has made it halt itself
             while not self._waiting:
                 self._filled.clear()
                 await self._filled.wait()
@@ -192,11 +192,7 @@ class Speaker:
 
     def _halt(self) -> None:
         """End the task. It takes nothing more to the sink: the end reaches it where it waits."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            self._halted.add(task)
-            task.add_done_callback(self._halted.discard)
+        self._work.halt()
         self._give_floor()
 
     def _give_floor(self) -> None:

@@ -15,6 +15,7 @@ from ...errors import InputError, MuseTalkError
 from .backoff import Backoff
 from .base import AgentAdapter, AgentError, AgentEvent, AgentRefusedError, AvatarSink, Listener
 from .endpoint import Endpoint
+from .one_task import OneTask
 from .realtime_connection import open_http, refusal
 from .realtime_events import PCM_RATE
 from .speaker import Cut, Speaker
@@ -94,14 +95,13 @@ class OpenAISpeech(AgentAdapter):
         self._texts: asyncio.Queue[str] = asyncio.Queue(config.queue)
         self._number = itertools.count()
         self._http: Any = None
-        self._task: asyncio.Task[None] | None = None
-        self._halted: set[asyncio.Task[None]] = set()
+        self._reading = OneTask("agent-speech")
 
     async def start(self) -> None:
         if self._http is not None or self._ended:
             raise InputError("this speech engine has been started already; make another OpenAISpeech")
         self._http = open_http(extras.require("aiohttp", "live"))
-        self._listen()
+        self._reading.begin(self._read_out())
         self._tell(AgentEvent("connected"))
 
     async def hear(self, pcm: bytes, rate: int) -> None:
@@ -134,32 +134,22 @@ class OpenAISpeech(AgentAdapter):
     async def close(self) -> None:
         self._ended = "closed"
         http, self._http = self._http, None
-        self._halt()
+        self._reading.halt()
         await self._speaker.close()
-        await asyncio.gather(*self._halted, return_exceptions=True)
+        await self._reading.close()
         if http is not None:
             await http.close()
             self._tell(AgentEvent("closed", self._ended))
 
     def _cut_off(self, cuts: list[Cut]) -> None:
         """After silence: what was to be said is forgotten."""
-        self._halt()
+        self._reading.halt()
         while not self._texts.empty():
             self._texts.get_nowait()
         if self._http is not None:
-            self._listen()
+            self._reading.begin(self._read_out())
         if cuts:
             self._tell(AgentEvent("interrupted", heard_ms=cuts[0].heard_ms))
-
-    def _listen(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._read_out(), name="agent-speech")
-
-    def _halt(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            self._halted.add(task)
-            task.add_done_callback(self._halted.discard)
 
     async def _read_out(self) -> None:
         while True:

@@ -44,19 +44,22 @@ def tone(ms: int, hertz: float = 220.0, rate: int = RATE) -> bytes:
 class Script:
     """How the agent behaves.
 
-    key: what a client must bring. answer_ms, delta_ms: length of an answer and of its pieces. gap_s: wait between two
-    pieces. beta: use the names of the beta. before_answer: raw messages sent before the first answer. drop_after: the
-    first connection is cut after so many pieces. refuse: HTTP status of every connection. refuse_later: the same for
-    all connections but the first. late_delta: one more piece of an answer is sent after it was cut off.
+    key: what a client must bring. answer_ms, delta_ms: length of an answer and of its pieces. think_s, gap_s: wait
+    before an answer, and between two pieces. beta: use the names of the beta. before_answer: raw messages sent before
+    the first answer. stop_after: so many pieces of an answer are sent, and no more. drop_after: the first connection is
+    cut after so many pieces. refuse: HTTP status of every connection. refuse_later: the same for all connections but
+    the first. late_delta: one more piece of an answer is sent after it was cut off.
     """
 
     key: str = ""
     answer_ms: int = 1000
     delta_ms: int = 200
+    think_s: float = 0.0
     gap_s: float = 0.0
     beta: bool = False
     before_answer: list[str | bytes] = field(default_factory=list)
     drop_after: int | None = None
+    stop_after: int | None = None
     refuse: int = 0
     refuse_later: int = 0
     late_delta: bool = False
@@ -309,6 +312,7 @@ class Conversation:
         where = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
         message = {"id": item, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
         self._items[item] = 0
+        await asyncio.sleep(script.think_s)
         while script.before_answer:
             await self.send_raw(script.before_answer.pop(0))
         await self.send("response.created", response=self._describe("in_progress"))
@@ -322,6 +326,8 @@ class Conversation:
             if number == script.drop_after and len(self._server.connections) == 1:
                 self.leave()
                 return
+            if number == script.stop_after:
+                await asyncio.Event().wait()
             await self._send_delta(response, item, sound[start : start + step])
             await asyncio.sleep(script.gap_s)
         await self.send("response.output_audio.done", **where)

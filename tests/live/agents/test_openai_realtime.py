@@ -15,7 +15,7 @@ pytest.importorskip("openai", reason="NOT RUN: needs the openai SDK (the dev ext
 from musetalk.errors import InputError
 from musetalk.live.agents.endpoint import Endpoint
 from musetalk.live.agents.openai_realtime import OpenAIRealtime
-from musetalk.live.agents.realtime_events import RealtimeConfig
+from musetalk.live.agents.realtime_events import RealtimeConfig, turn_detection_of
 from musetalk.live.agents.speaker import Speaker
 
 from .calls import TURNS, Call, call
@@ -112,13 +112,14 @@ def test_an_avatar_that_counts_more_than_was_sent_does_not_truncate_too_far():
 
     async def talk(it: Call) -> None:
         await it.speak()
-        await until(lambda: it.sink.segments)
+        # Two pieces of the answer have come, and the third is not on its way yet.
+        await until(lambda: it.sink.segments and len(it.sink.segments[0].pcm) == len(tone(400)))
         await it.speak(quiet_ms=0)
         await until(lambda: "conversation.item.truncated" in it.server.sent)
 
-    done = call(talk, Script(gap_s=0.05), Generous())
-    assert done.server.events("conversation.item.truncate")[0]["audio_end_ms"] % 200 == 0
-    assert not done.told("error")
+    done = call(talk, Script(stop_after=2), Generous())
+    assert done.server.events("conversation.item.truncate")[0]["audio_end_ms"] == 400
+    assert done.told("interrupted")[0].heard_ms == 400 and not done.told("error")
 
 
 def test_the_viewer_may_interrupt_by_hand_and_type():
@@ -250,6 +251,34 @@ def test_a_manual_turn():
     assert not done.told("error")
 
 
+def test_a_turn_is_not_ended_by_hand_where_the_server_hears_its_end():
+    async def talk(it: Call) -> None:
+        await it.speak(quiet_ms=0)
+        with pytest.raises(InputError, match="server_vad"):
+            await it.agent.finish_turn()
+
+    done = call(talk)
+    assert not done.server.events("input_audio_buffer.commit") and not done.server.events("response.create")
+
+
+@pytest.mark.parametrize("turns", ["server_vad", "semantic_vad", "manual"])
+def test_turns_by_their_word(turns: str):
+    async def talk(it: Call) -> None:
+        await until(lambda: "session.updated" in it.server.sent)
+
+    done = call(talk, turn_detection=turn_detection_of(turns))
+    (update,) = done.server.events("session.update")
+    given = update["session"]["audio"]["input"]["turn_detection"]
+    assert given == (
+        None if turns == "manual" else {"type": turns, "create_response": True, "interrupt_response": True}
+    )
+
+
+def test_turns_by_another_word_are_refused():
+    with pytest.raises(InputError, match="server_vad, semantic_vad, manual"):
+        turn_detection_of("none")
+
+
 def test_a_voice_that_may_not_interrupt_does_not():
     async def talk(it: Call) -> None:
         await it.speak()
@@ -264,9 +293,12 @@ def test_a_voice_that_may_not_interrupt_does_not():
 def test_a_silent_viewer_is_spoken_to():
     async def talk(it: Call) -> None:
         await it.speak()
-        await until(lambda: len(it.sink.segments) == 2)
+        await until(lambda: len(it.sink.segments) == 2 and it.sink.segments[1].ended)
 
-    assert call(talk, turn_detection={**TURNS, "idle_timeout_ms": 50}).told("idle")
+    done = call(talk, turn_detection={**TURNS, "idle_timeout_ms": 50})
+    assert [bytes(segment.pcm) for segment in done.sink.segments[:2]] == [tone(1000)] * 2
+    kinds = [event.kind for event in done.events]
+    assert kinds.index("avatar_done") < kinds.index("idle") and kinds.count("user_started") == 1
 
 
 def test_the_names_of_the_beta_are_understood():

@@ -176,6 +176,17 @@ def test_text_while_the_connection_is_made_anew_is_refused_for_now():
     call(talk, Script(drop_after=0), backoff=Backoff(first=5.0))
 
 
+def test_a_turn_that_ends_while_the_connection_is_made_anew_is_refused_for_now():
+    async def talk(it: Call) -> None:
+        await it.speak()
+        await it.agent.finish_turn()
+        await until(lambda: it.told("reconnecting"))
+        with pytest.raises(AgentError, match="not connected at the moment"):
+            await it.agent.finish_turn()
+
+    call(talk, Script(drop_after=0), backoff=Backoff(first=5.0), turn_detection=None)
+
+
 def test_the_key_is_in_no_log_event_or_error(caplog):
     caplog.set_level(logging.DEBUG)
     leak = {"type": "error", "error": {"type": "x", "code": "x", "message": f"Incorrect API key provided: {KEY}."}}

@@ -15,6 +15,7 @@ from musetalk.live.agents.livekit import LiveKitVideoGenerator
 from musetalk.live.agents.openai_realtime import OpenAIRealtime
 from musetalk.live.agents.realtime_events import RealtimeConfig
 from musetalk.live.agents.speaker import Cut, Speaker
+from musetalk.live.timeline import AudioItem
 
 from .fake_realtime import FakeRealtime, Script, tone
 from .sinks import until
@@ -22,6 +23,12 @@ from .sinks import until
 
 def told(server: FakeRealtime) -> list[int]:
     return [event["audio_end_ms"] for event in server.events("conversation.item.truncate")]
+
+
+def heard_of(packets: list[AudioItem]) -> bytes:
+    """What a viewer was given of an answer, from its first sample on."""
+    sound = np.frombuffer(b"".join(packet.pcm for packet in packets if packet.rate == 24000), "<i2")
+    return sound[np.flatnonzero(sound)[0] - 1 :].tobytes()  # the tone begins with a zero
 
 
 def test_the_viewer_interrupts_a_session_and_the_server_learns_to_the_sample_what_was_heard(fakes):
@@ -34,10 +41,8 @@ def test_the_viewer_interrupts_a_session_and_the_server_learns_to_the_sample_wha
                 _, packets = await fakes.collect(session, clock, 1.23)
                 await agent.hear(tone(300), 24000)
                 await until(lambda: "conversation.item.truncated" in server.sent)
-                heard = np.frombuffer(b"".join(p.pcm for p in packets if p.rate == 24000), "<i2")
-                heard = heard[np.flatnonzero(heard)[0] - 1 :]  # the tone begins with a zero
-                assert bytes(heard.tobytes()) == tone(3000)[: 2 * len(heard)]
-                assert told(server) == [len(heard) // 24]
+                heard = heard_of(packets)
+                assert heard == tone(3000)[: len(heard)] and told(server) == [len(heard) // 48]
                 after, packets = await fakes.collect(session, clock, 0.5)
                 assert not after[0].speaking and not any(any(p.pcm) for p in packets)
             assert server.violations == []
@@ -55,11 +60,13 @@ def test_an_answer_longer_than_a_session_keeps_is_taken_as_it_is_played(fakes):
             await agent.start()
             await agent.send_text("tell me everything")
             await until(lambda: session.ahead_s == 60.0 and "response.done" in server.sent)
-            await clock.advance(3)
+            _, packets = await fakes.collect(session, clock, 3)
             await until(lambda: session.ahead_s > 59)
             await agent.interrupt()
             await until(lambda: "conversation.item.truncated" in server.sent)
-            assert told(server)[0] > 2500
+            heard = heard_of(packets)
+            assert told(server) == [len(heard) // 48] and heard == tone(70_000)[: len(heard)]
+            assert len(heard) > 2 * 24 * 2500
             await agent.close()
 
     asyncio.run(main())
@@ -78,9 +85,7 @@ def test_the_viewers_voice_ends_what_another_speaker_of_the_session_says_to_the_
                 await agent.hear(tone(300), 24000)
                 await until(lambda: cut)
                 speech.say("story", tone(1000))
-                heard = np.frombuffer(b"".join(p.pcm for p in packets if p.rate == 24000), "<i2")
-                heard = heard[np.flatnonzero(heard)[0] - 1 :]  # the tone begins with a zero
-                assert cut == [[Cut("story", len(heard) // 24)]]
+                assert cut == [[Cut("story", len(heard_of(packets)) // 48)]]
                 _, packets = await fakes.collect(session, clock, 0.5)
                 assert not any(any(p.pcm) for p in packets) and session.ahead_s == 0
             await speech.close()
