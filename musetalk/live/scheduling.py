@@ -14,6 +14,8 @@ _FORGETTING = 0.9
 _CLEAN_BATCHES = 200
 # An urgent frame that comes while others are computed waits no longer than it is shown.
 _BACKGROUND_SECONDS = 0.04
+# Batches of urgent frames after which one of the others is due: it goes on, if slowly, on a machine that is full.
+_BACKGROUND_TURN = 25
 
 _J = TypeVar("_J", FrameJob, EncodeJob)
 
@@ -85,12 +87,14 @@ class Lanes:
     """The waiting jobs of all sessions.
 
     While all can be in time, the earliest deadline goes first. When they cannot, sessions take turns, so that one with
-    tight deadlines does not starve the others. Jobs without a deadline wait until there are no others.
+    tight deadlines does not starve the others. Jobs without a deadline wait until there are no others, or for one
+    batch in a while.
     """
 
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
         self._turn = 0
+        self._urgent_batches = 0
 
     def __contains__(self, session: str) -> bool:
         return session in self._lanes
@@ -114,9 +118,6 @@ class Lanes:
     def sessions(self) -> list[str]:
         """Those that are not in the background."""
         return [session for session, lane in self._lanes.items() if not lane.background]
-
-    def all_sessions(self) -> list[str]:
-        return list(self._lanes)
 
     def jobs(self) -> Iterator[Job]:
         for lane in self._lanes.values():
@@ -168,8 +169,11 @@ class Lanes:
         """
         jobs = sorted((job for lane in self._lanes.values() for job in lane.frames), key=_deadline)
         urgent = [job for job in jobs if job.deadline < inf]
-        if not urgent:
+        if not urgent or (len(urgent) < len(jobs) and self._urgent_batches >= _BACKGROUND_TURN):
+            self._urgent_batches = 0
+            jobs = jobs[len(urgent) :]
             return self._taken(jobs[: _largest(pace, min(most, len(jobs)), _BACKGROUND_SECONDS)])
+        self._urgent_batches += 1
         sizes = [size for size in BATCH_SIZES if size <= min(most, len(urgent))] or [1]
         best = min(pace.seconds(size) / size for size in sizes)
         if all(now + (place // streams + 1) * best <= job.deadline for place, job in enumerate(urgent)):

@@ -65,6 +65,16 @@ def test_work_without_haste_waits_for_all_other(pace):
     assert taken(lanes, pace) == [("warm", 1)]
 
 
+def test_work_without_haste_goes_on_where_there_is_always_other(pace):
+    lanes = lanes_with([*(frame(number, "warm") for number in range(100)), frame(0, "a", 5.0)])
+    served = Counter()
+    for _ in range(104):
+        served.update(session for session, _ in taken(lanes, pace))
+        if not any(job.session == "a" for job in lanes.jobs()):
+            lanes.add(frame(0, "a", 5.0))
+    assert served["a"] == 100 and 4 <= served["warm"] <= 16
+
+
 def test_a_single_frame_is_tried_before_any_time_is_known():
     lanes = lanes_with([frame(number, "a", 9.0) for number in range(16)])
     pace = Pace()
