@@ -1,7 +1,7 @@
 // Live avatars in ComfyUI's page: a panel in the side bar, and the link of each Live Avatar node.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { after, guarded, loadStyle, locale, nodeOfKey, takePlace } from "./lib/graph.js";
+import { after, guarded, loadStyle, locale, restoreOutputs, takePlace } from "./lib/graph.js";
 import { LiveLink } from "./lib/live_link.js";
 import { liveMessagesFor } from "./lib/live_messages.js";
 import { LivePanel } from "./lib/live_panel.js";
@@ -60,15 +60,6 @@ function showOutput(node, output) {
   void panel?.choose(told.avatar);
 }
 
-/** Puts the links back after the graph was rebuilt: another tab, undo, a subgraph opened. */
-function restore(nodeOutputs) {
-  for (const [key, output] of Object.entries(nodeOutputs ?? {})) {
-    if (!Array.isArray(output?.musetalk_live)) continue;
-    const node = nodeOfKey(key);
-    if (node?.comfyClass === LIVE_AVATAR) showOutput(node, output);
-  }
-}
-
 app.registerExtension({
   name: "musetalk.live",
   init() {
@@ -94,9 +85,9 @@ app.registerExtension({
     guarded(() => linkOf(node));
   },
   afterConfigureGraph() {
-    guarded(() => restore(app.nodeOutputs));
+    restoreOutputs(app.nodeOutputs, LIVE_AVATAR, showOutput);
   },
   onNodeOutputsUpdated(nodeOutputs) {
-    guarded(() => restore(nodeOutputs));
+    restoreOutputs(nodeOutputs, LIVE_AVATAR, showOutput);
   },
 });

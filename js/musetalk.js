@@ -3,7 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { parseBoxes } from "./lib/face_boxes.js";
-import { after, guarded, loadStyle, locale, nodeOfKey, takePlace } from "./lib/graph.js";
+import { after, guarded, loadStyle, locale, restoreOutputs, takePlace } from "./lib/graph.js";
 import { messagesFor } from "./lib/messages.js";
 import { ShiftView } from "./lib/shift_view.js";
 import { ShiftWidget } from "./lib/shift_widget.js";
@@ -65,15 +65,6 @@ function showOutput(node, output) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** Puts the pictures back after the graph was rebuilt: another tab, undo, a subgraph opened. */
-function restore(nodeOutputs) {
-  for (const [key, output] of Object.entries(nodeOutputs ?? {})) {
-    if (!Array.isArray(output?.musetalk_boxes)) continue;
-    const node = nodeOfKey(key);
-    if (node?.comfyClass === PREPARE_AVATAR) showOutput(node, output);
-  }
-}
-
 app.registerExtension({
   name: "musetalk.studio",
   init() {
@@ -85,9 +76,9 @@ app.registerExtension({
     guarded(() => viewOf(node));
   },
   afterConfigureGraph() {
-    guarded(() => restore(app.nodeOutputs));
+    restoreOutputs(app.nodeOutputs, PREPARE_AVATAR, showOutput);
   },
   onNodeOutputsUpdated(nodeOutputs) {
-    guarded(() => restore(nodeOutputs));
+    restoreOutputs(nodeOutputs, PREPARE_AVATAR, showOutput);
   },
 });

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from musetalk.training.synthetic.espeak import Speech
 
 ROOT = Path(__file__).resolve().parents[1]
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # The networks here are tiny: a second OpenMP thread gains nothing, and on a busy machine it stalls for 100 ms a call.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -42,6 +46,36 @@ def random_models() -> ModuleType:
 def talking() -> ModuleType:
     """tests/talking.py: clips with exact truth, a recorded sentence, and the measure of mouths in pictures."""
     return _helper("talking")
+
+
+@pytest.fixture(scope="session")
+def in_browser() -> Callable[[Path, Any], Any]:
+    """Runs one of the tests' scripts for a headless Chromium: ``in_browser(script, request)`` is what it saw there.
+
+    Needs Node.js, a Chromium (``CHROMIUM``, else the one on the PATH) and the npm package playwright-core, whose folder
+    ``PLAYWRIGHT_CORE`` names: ``npm install --prefix DIR playwright-core`` puts it into
+    DIR/node_modules/playwright-core.
+    """
+    core = os.environ.get("PLAYWRIGHT_CORE", "")
+    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if shutil.which("node") is None or chromium is None or not (Path(core) / "index.mjs").is_file():
+        pytest.skip(
+            "NOT RUN: needs node, a Chromium (CHROMIUM) and playwright-core (PLAYWRIGHT_CORE); see tests/conftest.py"
+        )
+
+    def run(script: Path, request: Any) -> Any:
+        done = subprocess.run(
+            ["node", str(script)],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PLAYWRIGHT_CORE": core, "CHROMIUM": chromium},
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads(done.stdout)
+
+    return run
 
 
 def _helper(name: str) -> ModuleType:

@@ -20,8 +20,25 @@ export function after(node, name, work) {
   };
 }
 
+/**
+ * Gives the nodes of a class what they reported, again: the graph was rebuilt by another tab, undo, or a subgraph that
+ * was opened.
+ *
+ * @param {object} nodeOutputs                              `app.nodeOutputs`, or a new one
+ * @param {string} comfyClass
+ * @param {(node: object, output: object) => void} show
+ */
+export function restoreOutputs(nodeOutputs, comfyClass, show) {
+  guarded(() => {
+    for (const [key, output] of Object.entries(nodeOutputs ?? {})) {
+      const node = nodeOfKey(key);
+      if (node?.comfyClass === comfyClass) show(node, output);
+    }
+  });
+}
+
 /** The node of a key of `app.nodeOutputs`: "12" in the root graph, "<subgraph id>:12" inside a subgraph. */
-export function nodeOfKey(key) {
+function nodeOfKey(key) {
   const root = app.rootGraph ?? app.graph;
   const cut = key.lastIndexOf(":");
   const graph = cut < 0 ? root : root?.subgraphs?.get(key.slice(0, cut));

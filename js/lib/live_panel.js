@@ -25,6 +25,8 @@ export class LivePanel {
   #config = {};
   #client;
   #microphone;
+  /** Chosen from outside, and not in the list yet. */
+  #wanted;
 
   /**
    * @param {object} settings
@@ -58,7 +60,8 @@ export class LivePanel {
   /** Chooses an avatar of the list. */
   choose(avatar) {
     return this.#guarded(async () => {
-      await this.#open(avatar);
+      this.#wanted = avatar;
+      await this.#open();
       if (this.#client) await this.#client.become(avatar);
     });
   }
@@ -72,7 +75,10 @@ export class LivePanel {
       });
     on(view.refresh, "click", () => this.#open());
     on(view.start, "click", () => (this.#client ? this.#stop() : this.#start()));
-    on(view.avatars, "change", () => this.#client?.become(view.avatars.value));
+    on(view.avatars, "change", () => {
+      this.#wanted = undefined;
+      return this.#client?.become(view.avatars.value);
+    });
     on(view.say, "submit", () => this.#client.say(view.text.value, this.#config.speech ? "speech" : "agent"));
     on(view.ask, "click", () => this.#client.say(view.text.value, "agent"));
     on(view.file, "change", () => this.#play(view.file.files[0]));
@@ -90,7 +96,7 @@ export class LivePanel {
   }
 
   /** Learns what the server has, and fills the list. */
-  async #open(chosen = this.#view.avatars.value) {
+  async #open() {
     const view = this.#view;
     if (!this.#code) {
       const answer = await fetch(new URL("config", this.#api));
@@ -111,17 +117,21 @@ export class LivePanel {
     view.noVoice.hidden = !view.text.disabled;
     const { avatars } = await this.#server.json("avatars");
     const usable = avatars.filter(({ error }) => !error);
+    const chosen = this.#wanted ?? view.avatars.value;
     view.avatars.replaceChildren(
       ...usable.map(({ name, warm }) => new Option(warm ? this.#messages.ready(name) : name, name)),
     );
-    if (usable.some(({ name }) => name === chosen)) view.avatars.value = chosen;
+    if (usable.some(({ name }) => name === chosen)) {
+      view.avatars.value = chosen;
+      this.#wanted = undefined;
+    }
     view.start.disabled = usable.length === 0;
     if (!this.#client) this.#say(usable.length === 0 ? this.#messages.none : this.#messages.choose);
     return undefined;
   }
 
   async #start() {
-    const { id } = await this.#server.json("sessions", { avatar: this.#view.avatars.value });
+    const { id } = await this.#server.json("sessions", { avatar: this.#wanted ?? this.#view.avatars.value });
     const client = (this.#client = new this.#code.LiveClient(this.#server, id, this.#config.ice_servers));
     client.addEventListener("event", ({ detail }) => this.#onEvent(detail));
     client.addEventListener("state", ({ detail }) => this.#onState(client, detail));

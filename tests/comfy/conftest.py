@@ -126,6 +126,28 @@ def comfy_python(comfy_root: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def outcomes_of(
+    comfy_root: Path, comfy_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, str | None]]:
+    """Runs a script of checks in ComfyUI's Python, beside a base folder of its own: null or why it failed, by check."""
+
+    def run(script: str, *arguments: Path) -> dict[str, str | None]:
+        base = tmp_path_factory.mktemp(Path(script).stem)
+        (base / "custom_nodes").mkdir()
+        command = [comfy_python, str(Path(__file__).with_name(script)), *map(str, arguments)]
+        result = subprocess.run(
+            [*command, "--base-directory", str(base)],
+            env={**os.environ, "PYTHONPATH": str(comfy_root), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+        return json.loads(result.stdout.splitlines()[-1])
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def core_models_dir(tiny_models_dir: Path, random_models: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny models with a VAE that ComfyUI's own VAE class can hold: 32 normalisation groups."""
     folder = tmp_path_factory.mktemp("core_models") / "musetalk"

@@ -6,15 +6,12 @@ python host_checks.py MODELS_DIR MINI_DIR --base-directory EMPTY_DIR      (with 
 from __future__ import annotations
 
 import gc
-import importlib
-import importlib.util
-import json
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+from in_comfyui import part, report
 
 MODELS, MINI = Path(sys.argv[1]), Path(sys.argv[2])
 sys.argv = ["main.py", "--cpu", *sys.argv[3:]]
@@ -25,19 +22,6 @@ comfy.options.enable_args_parsing()
 import comfy.model_management as mm  # noqa: E402
 import comfy.model_patcher  # noqa: E402
 import torch  # noqa: E402
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def part(name: str) -> ModuleType:
-    if "pack" not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            "pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-        )
-        assert spec is not None and spec.loader is not None
-        sys.modules["pack"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["pack"])
-    return importlib.import_module(f"pack.{name}")
 
 
 def checkpoints(models: Path = MODELS) -> Any:
@@ -231,7 +215,7 @@ def refused(call: Callable[[], Any]) -> str:
     raise AssertionError("accepted")
 
 
-CHECKS = (
+report(
     same_file_is_one_network,
     streamed_weights_compute_the_same,
     face_networks_stream_and_compute_the_same,
@@ -243,15 +227,3 @@ CHECKS = (
     the_included_model_is_found_when_nothing_else_is,
     sockets_of_different_models_are_refused,
 )
-
-
-def outcome(check: Callable[[], None]) -> str | None:
-    try:
-        check()
-    except Exception:
-        return traceback.format_exc()
-    return None
-
-
-if __name__ == "__main__":
-    print(json.dumps({check.__name__: outcome(check) for check in CHECKS}))

@@ -5,17 +5,14 @@ python live_checks.py --base-directory EMPTY_DIR      (with ComfyUI's folder on 
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import json
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
+
+from in_comfyui import part, report
 
 sys.argv = ["main.py", "--cpu", *sys.argv[1:]]
 
@@ -24,21 +21,11 @@ import comfy.options  # noqa: E402
 comfy.options.enable_args_parsing()
 import comfy.model_management as mm  # noqa: E402
 import folder_paths  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 from server import PromptServer  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 RUNNING: dict[int, Any] = {}
-
-
-def part(name: str) -> ModuleType:
-    if "pack" not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            "pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-        )
-        assert spec is not None and spec.loader is not None
-        sys.modules["pack"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["pack"])
-    return importlib.import_module(f"pack.{name}")
 
 
 def nothing_of_the_extra_is_imported_before_it_is_used() -> None:
@@ -102,6 +89,25 @@ def the_default_networks_are_those_of_the_loader() -> None:
     assert networks.Networks(model, vae, audio_encoder, face_models) == networks.default_networks()
 
 
+def sound_and_pictures_are_those_of_the_engine() -> None:
+    """Through ComfyUI's layers: thinned sound, whose steps no dtype may touch, and a picture looked at before."""
+    models = part("nodes.host.live_networks").LiveNetworks(None, lambda: None)()
+    streaming, thinning = part("musetalk.live.streaming"), part("musetalk.live.thinning")
+    inpainting, engine = part("musetalk.inpainting"), part("musetalk").load_models("mini", device="cpu")
+    noise = np.random.default_rng(0).normal(0, 0.1, 96_000).astype(np.float32)
+    mel, steps = part("musetalk.audio.mel").log_mel(noise)[None], thinning.thinned_steps(300, 270)
+    assert torch.equal(streaming.encode_states(models, mel, steps), streaming.encode_states(engine, mel, steps))
+
+    latents, windows = torch.from_numpy(noise[:8192]).reshape(1, 8, 32, 32), torch.zeros(1, 50, 128)
+    drawn, expected = (
+        network.unet.listen(
+            network.unet.look(inpainting.unet_latents(network, latents)), inpainting.unet_tokens(network, windows)
+        )
+        for network in (models, engine)
+    )
+    torch.testing.assert_close(drawn, expected)
+
+
 def settings_of_the_owner_are_read() -> None:
     settings = part("nodes.host.live_settings")
     folder = settings.live_folder()
@@ -118,6 +124,19 @@ def settings_of_the_owner_are_read() -> None:
     assert set(read.agents) == {"speech"}
 
 
+def an_agents_settings_reach_it() -> None:
+    settings = part("nodes.host.live_settings")
+    settings.live_folder().mkdir(parents=True, exist_ok=True)
+    (settings.live_folder() / "live.yaml").write_text(
+        "agent:\n  url: http://127.0.0.1:8000/v1\n  voice: cedar\n  turns: manual\n  transcription_model: whisper-1\n"
+        "  instructions: |\n    You are Ada.\n    Be brief.\n",
+        "utf-8",
+    )
+    config = settings.read_settings().agents["agent"](type("Sink", (), {})(), lambda event: None)._config
+    assert (config.voice, config.turn_detection, config.transcription_model) == ("cedar", None, "whisper-1")
+    assert config.instructions == "You are Ada.\nBe brief.\n"
+
+
 def wrong_settings_are_named() -> None:
     settings = part("nodes.host.live_settings")
     settings.live_folder().mkdir(parents=True, exist_ok=True)
@@ -128,6 +147,7 @@ def wrong_settings_are_named() -> None:
         ("hosts: 3", "hosts"),
         ("speech: {voice: alloy}", "url"),
         ("agent: {secret: x}", "secret"),
+        ("agent: {url: 'http://127.0.0.1:8000/v1', turns: sometimes}", "manual"),
     ):
         (settings.live_folder() / "live.yaml").write_text(text, "utf-8")
         try:
@@ -157,33 +177,20 @@ def an_extra_that_is_missing_is_named() -> None:
         raise AssertionError("nothing was missed")
 
 
-def run(check: Callable[[], None]) -> str | None:
-    try:
-        check()
-    except Exception:
-        return traceback.format_exc()
-    return None
-
-
 PromptServer.instance = SimpleNamespace(
     prompt_queue=SimpleNamespace(currently_running=RUNNING),
     routes=SimpleNamespace(route=lambda *_: lambda handler: handler),
     app=SimpleNamespace(on_shutdown=[]),
 )
-print(
-    json.dumps(
-        {
-            check.__name__: run(check)
-            for check in (
-                nothing_of_the_extra_is_imported_before_it_is_used,
-                networks_come_and_go_with_comfyuis_memory,
-                who_waits_for_networks_is_told_when_they_are_released,
-                the_default_networks_are_those_of_the_loader,
-                settings_of_the_owner_are_read,
-                wrong_settings_are_named,
-                origins_are_those_of_comfyuis_command_line,
-                an_extra_that_is_missing_is_named,
-            )
-        }
-    )
+report(
+    nothing_of_the_extra_is_imported_before_it_is_used,
+    networks_come_and_go_with_comfyuis_memory,
+    who_waits_for_networks_is_told_when_they_are_released,
+    the_default_networks_are_those_of_the_loader,
+    sound_and_pictures_are_those_of_the_engine,
+    settings_of_the_owner_are_read,
+    an_agents_settings_reach_it,
+    wrong_settings_are_named,
+    origins_are_those_of_comfyuis_command_line,
+    an_extra_that_is_missing_is_named,
 )

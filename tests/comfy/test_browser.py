@@ -1,15 +1,13 @@
 """The pack in ComfyUI's page, on the canvas and as Vue nodes: workflows open, the shift line sets ``bbox_shift``.
 
-Needs Node.js, a Chromium (``CHROMIUM``, else the one on the PATH) and the npm package playwright-core, whose folder
-``PLAYWRIGHT_CORE`` names: ``npm install --prefix DIR playwright-core`` puts it into DIR/node_modules/playwright-core.
+Needs what ``in_browser`` needs, see tests/conftest.py.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = Path(__file__).parent / "browser" / "check.mjs"
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # What the node reports about the frame: see js/lib/face_boxes.js.
 BOX = {
     "filename": "astronaut.png",
@@ -35,20 +32,8 @@ BOX = {
 }
 
 
-@pytest.fixture(scope="module")
-def browser() -> dict[str, str]:
-    """The environment check.mjs needs."""
-    core = os.environ.get("PLAYWRIGHT_CORE", "")
-    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if shutil.which("node") is None or chromium is None or not (Path(core) / "index.mjs").is_file():
-        pytest.skip(
-            "NOT RUN: needs node, a Chromium (CHROMIUM) and playwright-core (PLAYWRIGHT_CORE); see test_browser.py"
-        )
-    return {**os.environ, "PLAYWRIGHT_CORE": core, "CHROMIUM": chromium}
-
-
 @pytest.fixture(scope="module", params=[False, True], ids=["classic", "vue"])
-def seen(request: pytest.FixtureRequest, browser: dict[str, str], server: Any) -> dict[str, Any]:
+def seen(request: pytest.FixtureRequest, in_browser: Callable[[Path, Any], Any], server: Any) -> dict[str, Any]:
     """What happened in the page: one browser session for all tests of a rendering mode."""
     shift = 3 if request.param else 2  # not the same twice: a node that is cached as a whole reports nothing
     for name in ("astronaut.png", "speech.wav"):
@@ -70,11 +55,7 @@ def seen(request: pytest.FixtureRequest, browser: dict[str, str], server: Any) -
         "box": BOX,
         "run": prompt,
     }
-    done = subprocess.run(
-        ["node", str(CHECK)], input=json.dumps(wanted), capture_output=True, text=True, env=browser, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return {"shift": shift, **json.loads(done.stdout)}
+    return {"shift": shift, **in_browser(CHECK, wanted)}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in WORKFLOWS])

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("host_checks.py")
-
 
 @pytest.fixture(scope="module")
 def outcomes(
-    comfy_root: Path,
-    comfy_python: str,
-    core_models_dir: Path,
-    mini_models_dir: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    outcomes_of: Callable[..., dict[str, str | None]], core_models_dir: Path, mini_models_dir: Path
 ) -> dict[str, str | None]:
-    base = tmp_path_factory.mktemp("host")
-    (base / "custom_nodes").mkdir()
-    result = subprocess.run(
-        [comfy_python, str(SCRIPT), str(core_models_dir), str(mini_models_dir), "--base-directory", str(base)],
-        env={**os.environ, "PYTHONPATH": str(comfy_root), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    return outcomes_of("host_checks.py", core_models_dir, mini_models_dir)
 
 
 @pytest.mark.parametrize(

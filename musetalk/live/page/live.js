@@ -1,4 +1,5 @@
-// The page of live avatars. `?clean=1` shows nothing but the picture, for a virtual camera; `?session=` joins one.
+// The page of live avatars. `?avatar=` chooses one of the list, `?session=` joins a session that runs, and with `?clean=1`
+// nothing but its picture is shown, for a virtual camera.
 // A token comes by the form, or with a ticket by the address's part after # (#token=..., #ticket=...), which no server
 // and no log ever sees. A ticket is good for the session of its link only.
 import { LiveClient, Server, ServerError } from "./client.js";
@@ -13,6 +14,7 @@ const RECONNECT = 2000;
 const LONGEST_RECONNECT = 30000;
 const LINK_SECONDS = 24 * 3600;
 const LOG_LINES = 200;
+const HINT = 6000;
 
 const given = secret.get("ticket") ?? secret.get("token") ?? sessionStorage.getItem("musetalk.token") ?? "";
 const server = new Server(new URL("./", location.href), given);
@@ -94,7 +96,7 @@ async function join(session) {
   client.addEventListener("state", onState);
   client.addEventListener("track", ({ detail }) => {
     if ($("video").srcObject !== detail) $("video").srcObject = detail;
-    void $("video").play().catch(() => undefined);
+    void play();
   });
   notice("Connecting…");
   await client.watch();
@@ -162,17 +164,49 @@ function setMuted(muted) {
   $("mute").setAttribute("aria-pressed", String(muted));
 }
 
+/** Plays, silent where the browser lets no page sound before it was clicked: a picture must not wait for that. */
+async function play() {
+  try {
+    await $("video").play();
+  } catch (error) {
+    // Anything else means that another stream has taken this one's place.
+    if (error.name !== "NotAllowedError") return;
+    setMuted(true);
+    void $("video").play().catch(() => undefined);
+    $("hint").hidden = false;
+    setTimeout(() => ($("hint").hidden = true), HINT);
+  }
+}
+
+/** The clean view has no button: a click or a key gives it its sound. */
+function unmute() {
+  if (!clean || !$("video").muted) return;
+  $("hint").hidden = true;
+  setMuted(false);
+  void play();
+}
+
 async function listAvatars(chosen) {
   const { avatars } = await server.json("avatars");
+  const usable = avatars.filter(({ error }) => !error);
   $("avatars").replaceChildren(
-    ...avatars.filter(({ error }) => !error).map(({ name, warm }) => new Option(warm ? `${name} (ready)` : name, name)),
+    ...usable.map(({ name, warm }) => new Option(warm ? `${name} (ready)` : name, name)),
   );
-  if (chosen) $("avatars").value = chosen;
-  $("start").disabled = avatars.length === 0;
-  if (avatars.length === 0) {
+  $("start").disabled = usable.length === 0;
+  if (usable.length === 0) {
     notice("There is no avatar yet. Add one with a video or a picture of a person.");
     $("add").open = true;
   }
+  if (!chosen) return;
+  if (usable.some(({ name }) => name === chosen)) $("avatars").value = chosen;
+  else notice(missing(chosen, avatars));
+}
+
+/** Why an avatar that an address names cannot be chosen. */
+function missing(chosen, avatars) {
+  const broken = avatars.find(({ name }) => name === chosen);
+  const reason = broken ? `The avatar “${chosen}” cannot be read: ${broken.error}` : `There is no avatar “${chosen}” here.`;
+  return `${reason} Choose another, or add one.`;
 }
 
 async function upload() {
@@ -204,7 +238,7 @@ async function open() {
   $("say").hidden = !config.agent && !config.speech;
   $("unlock").hidden = !config.token || Boolean(server.token);
   if (config.token && !server.token) return notice("This server asks for its token.");
-  if (!clean) await listAvatars();
+  if (!clean) await listAvatars(query.get("avatar"));
   if (query.has("session")) await join(query.get("session"));
   return undefined;
 }
@@ -233,7 +267,9 @@ $("upload").addEventListener("submit", (event) => {
   event.preventDefault();
   void guarded(upload);
 });
+document.addEventListener("click", unmute);
 document.addEventListener("keydown", (event) => {
+  unmute();
   const typing = event.target.closest?.("input, textarea, select");
   if (event.key === "Escape" && client && !document.fullscreenElement) void guarded(() => client.interrupt());
   if (event.key === "f" && !typing && !event.ctrlKey && !event.metaKey) void $("video").requestFullscreen();

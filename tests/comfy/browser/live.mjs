@@ -1,7 +1,7 @@
 // Reads a request from stdin, uses the live panel in a browser, and writes what was seen to stdout; both are JSON.
-//   { url, vue, prompt, voice, pictures }
+//   { url, vue, prompt, voice, parts, pictures }
 // prompt: an API-format prompt with one Live Avatar node, to be run from the page. voice: a sound file on this machine.
-// pictures: a folder for screenshots, or null.
+// parts: parts of the avatar's picture by name, each [x, y, width, height]. pictures: a folder for screenshots, or null.
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -25,7 +25,8 @@ const seen = await withPage(request.url, { vue: request.vue }, async (page, erro
   await page.evaluate(() => void window.app.queuePrompt(0, 1));
   const link = page.locator(".musetalk-live-link a[href]");
   await link.waitFor(WAIT);
-  await page.waitForFunction(() => document.querySelector(".musetalk-live select").options.length > 0, null, WAIT);
+  const told = new URL(await link.getAttribute("href"), page.url()).searchParams.get("avatar");
+  await page.waitForFunction((name) => document.querySelector(".musetalk-live select").value === name, told, WAIT);
   const ran = { href: await link.getAttribute("href"), avatar: await panel.locator("select").inputValue() };
   await shoot("2-run");
 
@@ -34,9 +35,12 @@ const seen = await withPage(request.url, { vue: request.vue }, async (page, erro
   await page.waitForFunction(() => document.querySelector(".musetalk-live video").currentTime > 1, null, WAIT);
   const idle = await watch(page, 3000);
   await panel.locator("input[type=file]").setInputFiles(request.voice);
-  await page.waitForTimeout(1000);
-  const speaking = await watch(page, 3000);
-  await shoot("3-speaking");
+  const watching = watch(page, 4000);
+  for (const number of [1, 2, 3]) {
+    await page.waitForTimeout(700);
+    await shoot(`3-speaking-${number}`);
+  }
+  const speaking = await watching;
   await panel.getByRole("button", { name: "Interrupt" }).click();
   await page.waitForTimeout(1500);
   const silent = await watch(page, 500);
@@ -72,26 +76,53 @@ const seen = await withPage(request.url, { vue: request.vue }, async (page, erro
 });
 console.log(JSON.stringify(seen));
 
-/** A while of the session: frames a second, the loudest moment, and the figures that the panel showed. */
+/**
+ * A while of the session: frames a second, the loudest moment, the figures that the panel showed, and how much each of
+ * the parts changed from picture to picture, on average, in levels of 0 to 255.
+ */
 async function watch(page, milliseconds) {
-  const seen = await page.evaluate(async (milliseconds) => {
-    const video = document.querySelector(".musetalk-live video");
-    const context = new AudioContext();
-    const analyser = context.createAnalyser();
-    context.createMediaStreamSource(video.srcObject).connect(analyser);
-    const samples = new Float32Array(analyser.fftSize);
-    const frames = () => video.getVideoPlaybackQuality().totalVideoFrames;
-    const [first, began] = [frames(), performance.now()];
-    let level = 0;
-    const states = new Set();
-    while (performance.now() < began + milliseconds) {
-      await new Promise((done) => setTimeout(done, 20));
-      analyser.getFloatTimeDomainData(samples);
-      level = Math.max(level, ...samples.map(Math.abs));
-      states.add(document.querySelector(".musetalk-live dl").lastChild.textContent);
-    }
-    await context.close();
-    return { fps: (1000 * (frames() - first)) / (performance.now() - began), level, states: [...states] };
-  }, milliseconds);
+  const seen = await page.evaluate(
+    async ([milliseconds, parts]) => {
+      const video = document.querySelector(".musetalk-live video");
+      const context = new AudioContext();
+      const analyser = context.createAnalyser();
+      context.createMediaStreamSource(video.srcObject).connect(analyser);
+      const samples = new Float32Array(analyser.fftSize);
+      const frames = () => video.getVideoPlaybackQuality().totalVideoFrames;
+      const [first, began] = [frames(), performance.now()];
+      const end = began + milliseconds;
+
+      const board = new OffscreenCanvas(32, 32).getContext("2d", { willReadFrequently: true });
+      const [changes, last] = [{}, {}];
+      for (const name of Object.keys(parts)) changes[name] = [];
+      const look = () => {
+        if (performance.now() < end) video.requestVideoFrameCallback(look);
+        for (const [name, part] of Object.entries(parts)) {
+          board.drawImage(video, ...part, 0, 0, 32, 32);
+          const { data } = board.getImageData(0, 0, 32, 32);
+          const change = last[name] && data.reduce((sum, value, at) => sum + Math.abs(value - last[name][at]), 0);
+          // Of four values one is opacity, which is always the same.
+          if (last[name]) changes[name].push(change / (0.75 * data.length));
+          last[name] = data;
+        }
+      };
+      video.requestVideoFrameCallback(look);
+
+      let level = 0;
+      const states = new Set();
+      while (performance.now() < end) {
+        await new Promise((done) => setTimeout(done, 20));
+        analyser.getFloatTimeDomainData(samples);
+        level = Math.max(level, ...samples.map(Math.abs));
+        states.add(document.querySelector(".musetalk-live dl").lastChild.textContent);
+      }
+      await context.close();
+      const fps = (1000 * (frames() - first)) / (performance.now() - began);
+      const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+      const changed = Object.fromEntries(Object.entries(changes).map(([name, values]) => [name, mean(values)]));
+      return { fps, level, changed, states: [...states] };
+    },
+    [milliseconds, request.parts],
+  );
   return { ...seen, figures: await page.locator(".musetalk-live dd").allTextContents() };
 }

@@ -1,27 +1,10 @@
-// A headless Chromium with ComfyUI's page in it. Needs the paths PLAYWRIGHT_CORE (npm package) and CHROMIUM (program).
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+// ComfyUI's page in a headless Chromium.
+import { SOUND_UNASKED, withChromium } from "../../chromium.mjs";
 
 // What ComfyUI's page says by itself on a fresh server without internet: files that a new user does not have yet,
 // Comfy's online services, and (frontend 1.49) a panel that asks for the graph before there is one.
 const HARMLESS_URL = /user\.css|comfy\.templates\.json|\/userdata|comfy\.org|googletagmanager|sentry|posthog|firebase/i;
 const HARMLESS_TEXT = /ERR_(INTERNET|NAME|PROXY|CONNECTION)|firebase|graph accessed before init/i;
-
-const ARGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  // A microphone that beeps, without asking.
-  "--use-fake-device-for-media-stream",
-  "--use-fake-ui-for-media-stream",
-  "--autoplay-policy=no-user-gesture-required",
-];
 
 /**
  * Opens the page at `url` with classic or Vue nodes, gives it to `work`, and closes it.
@@ -29,16 +12,8 @@ const ARGS = [
  */
 export async function withPage(url, { vue, locale = "en" }, work) {
   await change(url, { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": vue, "Comfy.Locale": locale });
-  const { chromium } = await import(pathToFileURL(join(process.env.PLAYWRIGHT_CORE, "index.mjs")).href);
-  const profile = await mkdtemp(join(tmpdir(), "musetalk-browser-"));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM,
-    headless: true,
-    viewport: { width: 1600, height: 1300 },
-    args: ARGS,
-  });
-  try {
-    const page = context.pages()[0] ?? (await context.newPage());
+  const settings = { viewport: { width: 1600, height: 1300 }, args: [SOUND_UNASKED] };
+  return withChromium(settings, async (page) => {
     const errors = [];
     page.on("console", (message) => {
       const isHarmless = HARMLESS_URL.test(message.location().url) || HARMLESS_TEXT.test(message.text());
@@ -51,11 +26,8 @@ export async function withPage(url, { vue, locale = "en" }, work) {
     await page.waitForFunction(() => window.app?.extensionManager?.workflow?.activeWorkflow, null, { timeout: 60000 });
     await settled(page, 1000);
     await page.keyboard.press("Escape");
-    return await work(page, errors);
-  } finally {
-    await context.close();
-    await rm(profile, { recursive: true, force: true });
-  }
+    return work(page, errors);
+  });
 }
 
 /** Settings live on the server; a page reads them when it opens. */
