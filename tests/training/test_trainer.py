@@ -59,6 +59,12 @@ def config(data: Path, narrow_models_dir: Path, tmp_path: Path) -> TrainingConfi
     return make_config(data, narrow_models_dir, tmp_path / "run")
 
 
+@pytest.fixture
+def full_width(data: Path, tiny_models_dir: Path, tmp_path: Path) -> TrainingConfig:
+    """Narrow networks have large gradients: two ways to the same sum differ by more, and a few steps teach less."""
+    return make_config(data, tiny_models_dir, tmp_path / "run")
+
+
 def test_training_sees_what_inference_sees(config: TrainingConfig, narrow_models: Models):
     """The positional encoding, the order of the latents and their scale are those of `predict_latents`."""
     (batch,) = make_batches(config, 1)
@@ -82,13 +88,12 @@ def test_stage_1_learns_a_fixed_batch(config: TrainingConfig):
     assert first["loss"] == pytest.approx(first["l1"] + 0.01 * first["perceptual"], rel=1e-5)
 
 
-def test_stage_2_learns_a_fixed_batch(config: TrainingConfig, tiny_syncnet: SyncNet):
+def test_stage_2_learns_a_fixed_batch(full_width: TrainingConfig, tiny_syncnet: SyncNet):
     """All losses, one frame of sixteen drawn; the discriminators join at the second step and learn too."""
     config = replace(
-        config,
-        data=replace(config.data, frames=16, margin="normal"),
-        losses=replace(config.losses, backward_frames=1),
-        seed=2,
+        full_width,
+        data=replace(full_width.data, frames=16, margin="normal"),
+        losses=replace(full_width.losses, backward_frames=1),
     )
     weights = LossWeights(
         l1=1.0,
@@ -106,7 +111,7 @@ def test_stage_2_learns_a_fixed_batch(config: TrainingConfig, tiny_syncnet: Sync
         batch[name] = batch[name][:, :1].expand_as(batch[name]).contiguous()
     trainer = make_trainer(config, [batch], tiny_objective(weights, tiny_syncnet))
     before = weights_of(trainer)
-    losses = [trainer.step() for _ in range(3)]
+    losses = [trainer.step() for _ in range(4)]
     assert "gan" not in losses[0]
     assert {"gan", "mouth_gan", "feature_matching", "sync", "discriminator_face"} <= set(losses[1])
     # The same parts are in the loss of the steps compared.
@@ -117,8 +122,8 @@ def test_stage_2_learns_a_fixed_batch(config: TrainingConfig, tiny_syncnet: Sync
     assert all(p.grad is None for p in trainer.objective.sync.parameters())
 
 
-def test_two_halves_accumulated_are_one_batch(config: TrainingConfig):
-    config = replace(config, optimizer=linear_optimizer())
+def test_two_halves_accumulated_are_one_batch(full_width: TrainingConfig):
+    config = replace(full_width, optimizer=linear_optimizer())
     first, second = make_batches(config, 2)
     joined = {name: torch.cat((first[name], second[name])) for name in first}
     whole = make_trainer(config, [joined])
@@ -133,19 +138,18 @@ def test_two_halves_accumulated_are_one_batch(config: TrainingConfig):
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-6, msg=name)
 
 
-def test_two_processes_are_one_with_the_joined_batch(config: TrainingConfig, tiny_models_dir: Path, tmp_path: Path):
-    config = replace(config, model=replace(config.model, folder=tiny_models_dir))
-    pair = make_batches(config, 2)
+def test_two_processes_are_one_with_the_joined_batch(full_width: TrainingConfig, tmp_path: Path):
+    pair = make_batches(full_width, 2)
     joined = {name: torch.cat([batch[name] for batch in pair]) for name in pair[0]}
     batch_file, output = tmp_path / "batch.safetensors", tmp_path / "weights.safetensors"
     save_file(joined, batch_file)
-    arguments = [str(path) for path in (config.data.path, config.model.folder, batch_file, output)]
+    arguments = [str(path) for path in (full_width.data.path, full_width.model.folder, batch_file, output)]
     code = (
         "import sys, pathlib; from tests.training.runs import train_one_of_several as run; "
         "run(*map(pathlib.Path, sys.argv[1:]))"
     )
     processes = start_two(code, arguments, arguments)
-    trainer = make_trainer(two_process_config(config.data.path, config.model.folder, output), [joined])
+    trainer = make_trainer(two_process_config(full_width.data.path, full_width.model.folder, output), [joined])
     before = weights_of(trainer)
     loss = trainer.step()["loss"]
     for process in processes:
