@@ -6,6 +6,7 @@
 Each session gets the voice as an agent sends it, in 20 ms packets at the moment they are spoken, and has one viewer.
 Prints a Markdown table. A frame's last needed sample is the one its hop waits for; it counts as there when its packet
 was due, even where the process was late to take it. Sessions begin one after another within the first second.
+Last, one session that speaks becomes another avatar, warm, several times: how long that takes.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKET = SAMPLE_RATE // 50
 STAGGER_S = 1.0
 SETTLE_S = 1.0
+SWITCHES = 8
 
 
 @dataclass
@@ -211,6 +213,35 @@ async def measure(
     )
 
 
+async def switch(models: musetalk.Models, avatars: list[LiveAvatar], hop: int, thinned: bool, voice: np.ndarray) -> str:
+    """Become each of the avatars in turn: how long until the first picture of it, and until its lips move."""
+
+    def make() -> FeatureStream:
+        return FeatureStream(models, FPS, hop_frames=hop, thinned=thinned)
+
+    shown: list[float] = []
+    spoken: list[float] = []
+    with Worker(ModelGenerator(models), 1) as worker:
+        session = Session("bench-switch", worker, avatars[0], make)
+        session.start()
+        async with session.media() as viewer:
+            speaking = asyncio.create_task(speak(session, Watch(), voice))
+            await asyncio.sleep(2 * SETTLE_S)
+            for number in range(1, SWITCHES + 1):
+                began = time.monotonic()
+                await session.switch_avatar(avatars[number % len(avatars)])
+                shown.append(time.monotonic() - began)
+                first = session.now
+                async for item in viewer:
+                    if isinstance(item, VideoItem) and item.pts_frames >= first and item.speaking:
+                        break
+                spoken.append(time.monotonic() - began)
+            speaking.cancel()
+        await session.close()
+    first, lips = (f"{1000 * max(times):.0f} ms" for times in (shown, spoken))
+    return f"{SWITCHES} switches to a warm avatar in mid-speech: on screen within {first}, its lips within {lips}"
+
+
 def read_voice(path: Path, seconds: float) -> np.ndarray:
     """A recording over and over, float32 ``[n]`` at 16 kHz."""
     source = AudioSource.open(path)
@@ -220,9 +251,11 @@ def read_voice(path: Path, seconds: float) -> np.ndarray:
     return np.resize(once, round(seconds * SAMPLE_RATE))
 
 
-def make_avatar(models: musetalk.Models, size: int) -> LiveAvatar:
+def make_avatar(models: musetalk.Models, size: int, *, mirrored: bool = False) -> LiveAvatar:
     with Image.open(ROOT / "demo" / "astronaut.png") as image:
         portrait = np.asarray(image.convert("RGB").resize((size, size)))
+    if mirrored:
+        portrait = np.ascontiguousarray(portrait[:, ::-1])
     return LiveAvatar(musetalk.prepare_avatar(models, portrait[None]))
 
 
@@ -248,9 +281,12 @@ def main() -> None:
     device = resolve_device(args.device)
     models = musetalk.load_models(args.models, device=device, dtype=args.dtype or live_dtype(device))
     tuning = tune(models)
-    voice, avatar = read_voice(args.voice, args.seconds), apart(lambda: make_avatar(models, args.size))
+    voice = read_voice(args.voice, args.seconds)
+    avatar, other = (apart(lambda m=m: make_avatar(models, args.size, mirrored=m)) for m in (False, True))
     with Worker(ModelGenerator(models), 1) as worker:
-        avatar.warm(worker, apart(lambda: silence_window(models)))
+        silence = apart(lambda: silence_window(models))
+        avatar.warm(worker, silence)
+        other.warm(worker, silence)
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
     precision = str(models.dtype).removeprefix("torch.")
     print(f"{name}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}")
@@ -262,6 +298,7 @@ def main() -> None:
     for count in args.sessions:
         hop = args.hop or tuning.hop_frames(count, FPS)
         print(asyncio.run(measure(count, models, avatar, hop, tuning.thinned, voice)), flush=True)
+    print(f"\n{asyncio.run(switch(models, [avatar, other], tuning.hop_frames(1, FPS), tuning.thinned, voice))}")
 
 
 if __name__ == "__main__":
