@@ -30,6 +30,7 @@ def build_service(
     *,
     policy: SecurityPolicy | None = None,
     device: torch.device | None = None,
+    at_hand: Callable[[], bool] = lambda: True,
     fps: Fraction = FPS,
     session_limits: SessionLimits | None = None,
     store_limits: StoreLimits | None = None,
@@ -40,15 +41,15 @@ def build_service(
     """A service ready for :func:`musetalk.live.server.add_routes`; closing it ends its worker too.
 
     models: the networks, or a function that brings them to their device, which is not called before it must be.
-    device: where that function brings them, None for a GPU. Networks are tried, so that sessions ask of this machine
-    what it can do (see :class:`TunedStreams`). avatars: the folder of avatars, made if absent. The rest as in
-    :class:`LiveService` and the classes of the limits.
+    device: where that function brings them, None for a GPU. at_hand: whether it would do so without waiting. avatars:
+    the folder of avatars, made if absent. The rest as in :class:`LiveService` and the classes of the limits.
+    Networks are tried, so that sessions ask of this machine what it can do (see :class:`TunedStreams`).
     """
     session_limits = session_limits or SessionLimits()
     store_limits = store_limits or StoreLimits()
     worker = Worker(ModelGenerator(models, device=device), session_limits.sessions)
     streams = TunedStreams(models, fps, lambda: worker.sessions, device)
-    store = AvatarStore(avatars, models, worker, limits=store_limits)
+    store = AvatarStore(avatars, models, worker, limits=store_limits, at_hand=at_hand)
     worker.start()
     return LiveService(
         SessionManager(worker, _SessionAvatars(store, streams), streams.make, session_limits, fps=fps),

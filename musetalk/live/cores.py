@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from math import ceil
+from pathlib import Path
 
 import torch
 
+# What a container may use in a period, in microseconds, "max 100000" without a limit (control groups, version 2).
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
 
 def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, by its affinity and its container's limit."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return min(count, max(1, ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # there is none
+        return count
 
 
-def start_threads(count: int, target: Callable[[], None], name: str) -> list[threading.Thread]:
-    """Start daemon threads that run ``target``; more than one compute with one core each.
+def start_threads(count: int, target: Callable[[], None], name: str, *, one_core: bool) -> list[threading.Thread]:
+    """Start daemon threads that run ``target``. one_core: each computes with one core.
 
     A network's steps are too small to be shared out: outside of a process's first thread OpenMP's helpers go to sleep
     between any two of them, and two cores take longer for a frame than one does.
@@ -23,7 +33,7 @@ def start_threads(count: int, target: Callable[[], None], name: str) -> list[thr
     before, all_there = torch.get_num_threads(), threading.Barrier(count + 1)
 
     def run() -> None:
-        if count > 1:
+        if one_core:
             torch.set_num_threads(1)
             # A thread takes the number that holds for the process when it first needs it: this thread takes the one
             # just set, and others the one that is set again below.
@@ -32,9 +42,15 @@ def start_threads(count: int, target: Callable[[], None], name: str) -> list[thr
         target()
 
     threads = [threading.Thread(target=run, name=name, daemon=True) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    all_there.wait()
-    if count > 1:
-        torch.set_num_threads(before)
+    try:
+        for thread in threads:
+            thread.start()
+        all_there.wait()
+    except BaseException:
+        # Those that have started would wait for the others for ever.
+        all_there.abort()
+        raise
+    finally:
+        if one_core:
+            torch.set_num_threads(before)
     return threads

@@ -158,7 +158,7 @@ class ModelGenerator:
         frames = {job: job.avatar.footage(job.source).copy() for job in jobs if not job.avatar.has_face(job.source)}
         rest = [job for job in jobs if job not in frames]
         while rest:
-            # Few sizes only, so that what a GPU prepares per size is prepared once.
+            # Few sizes only, so that what a GPU prepares per size is mostly prepared once.
             size = next(size for size in BATCH_SIZES if size <= min(len(rest), self.max_batch))
             part, rest = rest[:size], rest[size:]
             frames.update(zip(part, self._draw(models, part), strict=True))
@@ -174,7 +174,8 @@ class ModelGenerator:
         states: dict[EncodeJob, torch.Tensor] = {}
         for part in parts:
             encoded = encode_states(models, torch.stack([job.mel for job in part]), part[0].thinned)
-            states.update(zip(part, encoded.cpu(), strict=True))
+            # Each of its own memory: a session keeps its row, and would keep the batch.
+            states.update(zip(part, (row.clone() for row in encoded.cpu()), strict=True))
         return [states[job] for job in jobs]
 
     def _ready(self) -> Models:
@@ -204,6 +205,8 @@ class ModelGenerator:
             for place, key in enumerate(new):
                 known[key] = _one_of(together, place)
                 self._keep(key, known[key])
+            if len(new) == len(jobs):
+                return together
         parts = [known[key] for key in keys]
         return Seen(
             parts[0].time,

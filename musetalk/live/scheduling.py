@@ -62,7 +62,7 @@ class BatchLimit:
     def fitted(self) -> None:
         self._clean += 1
         if self._clean >= _CLEAN_BATCHES and self.now < self._most:
-            self.now, self._clean = self.now * 2, 0
+            self.now, self._clean = min(2 * self.now, self._most), 0
 
 
 @dataclass
@@ -98,9 +98,6 @@ class Lanes:
 
     def __contains__(self, session: str) -> bool:
         return session in self._lanes
-
-    def __bool__(self) -> bool:
-        return any(True for _ in self.jobs())
 
     @property
     def has_work(self) -> bool:

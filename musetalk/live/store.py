@@ -86,18 +86,31 @@ class AvatarStore:
     """
 
     def __init__(
-        self, root: Path, models: Models | Callable[[], Models], worker: Worker, *, limits: StoreLimits | None = None
+        self,
+        root: Path,
+        models: Models | Callable[[], Models],
+        worker: Worker,
+        *,
+        limits: StoreLimits | None = None,
+        at_hand: Callable[[], bool] = lambda: True,
     ) -> None:
-        """root: made if absent. models: as :class:`ModelGenerator` takes them. worker: draws the closed mouths."""
+        """root: made if absent. models: as :class:`ModelGenerator` takes them. worker: draws the closed mouths.
+
+        at_hand: whether the models come without waiting; while not, an avatar is opened unchecked, and whether it fits
+        them is only found out when it is warmed.
+        """
         root.mkdir(parents=True, exist_ok=True)
         self.root = root.resolve()
         self.limits = limits or StoreLimits()
         self._models = models
+        self._at_hand = at_hand
         self._worker = worker
         self._memory: ByteCache[str, LiveAvatar] = ByteCache(self.limits.ram_bytes, "memory for avatars")
         self._closed = ClosedMouths(self.root / _CACHE, self.limits.disk_bytes)
         self._jobs = JobRunner(self.limits.jobs)
         self._loading = threading.Lock()
+        # Those that were opened while the models could not be asked.
+        self._unchecked: set[str] = set()
         self._silence: torch.Tensor | None = None
         (self.root / _UPLOADS).mkdir(exist_ok=True)
         self._sweep()
@@ -218,7 +231,9 @@ class AvatarStore:
         self._memory.make_room(3 * int(footage["frames"]) * int(footage["width"]) * int(footage["height"]))
         avatar = load_avatar(folder)
         try:
-            self._check_fits(name, avatar)
+            self._unchecked.add(name)
+            if self._at_hand():
+                self._check_fits(name, avatar)
             live = LiveAvatar(avatar, on_release=partial(self._memory.unpin, name))
         finally:
             avatar.frames.close()
@@ -231,6 +246,7 @@ class AvatarStore:
             check_avatar(self._ready(), avatar)
         except AvatarError as error:
             raise AvatarError(f"the avatar {name} does not fit this server: {error}") from error
+        self._unchecked.discard(name)
 
     def _create(self, upload: Path, profile: Profile | None, job: BackgroundJob) -> None:
         try:
@@ -263,6 +279,12 @@ class AvatarStore:
         try:
             if live.is_warm:
                 return
+            if job.subject in self._unchecked:
+                avatar = load_avatar(self.root / job.subject)
+                try:
+                    self._check_fits(job.subject, avatar)
+                finally:
+                    avatar.frames.close()
             kept = _content_hash(self.root / job.subject)
             patches = self._closed.load(kept, live)
             # Only then: a session may show this avatar already.

@@ -62,8 +62,10 @@ def _spread(start: int, stop: int, count: int) -> tuple[torch.Tensor, torch.Tens
     """``count`` steps, one from each of as many equal parts, and their weights.
 
     Where in its part a step lies changes by the golden ratio: at equal distances positions of one phase would be taken.
+    In parts too narrow for that neighbours would meet; there it is the first.
     """
     part = torch.arange(count, dtype=torch.float64)
     width = (stop - start) / max(1, count)
-    steps = start + ((part + part * _GOLDEN % 1) * width).long()
+    place = part * _GOLDEN % 1 if width >= 1 + _GOLDEN else torch.zeros(())
+    steps = start + ((part + place) * width).long()
     return steps, torch.full((count,), width)

@@ -60,10 +60,13 @@ class TunedStreams:
         with self._lock:
             if self._bring is None or self._tuning is not None or self._trial is not None:
                 return
-            self._trial = threading.Thread(
-                target=self._try, args=[self._bring], name="musetalk-live-trial", daemon=True
-            )
-            self._trial.start()
+            trial = threading.Thread(target=self._try, args=[self._bring], name="musetalk-live-trial", daemon=True)
+            self._trial = trial
+            try:
+                trial.start()
+            except RuntimeError:  # no more threads; the next session may try
+                self._trial = None
+                raise
 
     def _try(self, bring: Callable[[], Models]) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from ..audio.mel import log_mel
 from ..inpainting import TOKENS, predict_latents
 from ..latents import decode_batch
-from .cores import core_count
+from .cores import core_count, start_threads
 from .streaming import FeatureStream, encode_states
 from .thinning import thinned_steps
 
@@ -81,11 +81,17 @@ def tune(models: Models) -> Tuning:
 
     Features are thinned on a CPU: a GPU encodes a whole segment in less time than it takes to ask it to.
     """
-    threads = torch.get_num_threads()
-    try:
-        return apart(lambda: _tune(models))
-    finally:
-        torch.set_num_threads(threads)
+    tuning: Future[Tuning] = Future()
+
+    def work() -> None:
+        try:
+            tuning.set_result(_tune(models))
+        except BaseException as error:
+            tuning.set_exception(error)
+
+    for thread in start_threads(1, work, "musetalk-live-tune", one_core=models.device.type == "cpu"):
+        thread.join()
+    return tuning.result()
 
 
 def live_dtype(device: torch.device) -> torch.dtype | None:
@@ -100,8 +106,6 @@ def _tune(models: Models) -> Tuning:
     part = thinned_steps(_TRIED_STEPS, _TRIED_STEPS - 20) if thinned else None
     latents = torch.zeros(1, 8, 32, 32)
     window = torch.zeros(1, TOKENS, models.audio_encoder.config.channels)
-    if thinned:
-        torch.set_num_threads(1)
     return Tuning(
         thinned,
         core_count() if thinned else 1,

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from types import TracebackType
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 PENDING_LIMIT = 256
 _BATCH_SECONDS = 0.1
 _SICK_AFTER = 3
+_SICK_SECONDS = 5.0
 
 _J = TypeVar("_J", FrameJob, EncodeJob)
 
@@ -41,9 +43,8 @@ class Worker:
     Every job that :meth:`submit` took is answered exactly once, mostly in one of these threads, whatever happens: with
     its result, with the error its batch met, or as dropped (cancelled, too late, session unregistered, worker closed).
     Dropped jobs are never computed. While all frames can be in time the earliest deadline goes first; when they
-    cannot, sessions take turns. A batch that fails is tried once more in parts, so that one session's bad job or a
-    batch too large for the device does not fail the others; a device that ran out of memory gets smaller batches for a
-    while.
+    cannot, sessions take turns. A batch that fails is tried once more by session, so that one's bad job does not fail
+    the others; one too large for the device is halved until it fits, and batches stay smaller for a while.
 
     frames, encodes: computed. dropped, failed: jobs answered so. late: frames done after their deadline. batches,
     seconds: run, and the time they took. out_of_memory: how often the device was full.
@@ -57,6 +58,7 @@ class Worker:
         self._generator = generator
         self._pending = pending
         self._failures = 0
+        self._worked_at = -inf
         self._lanes = Lanes()
         self._frame_pace, self._encode_pace = Pace(), Pace()
         self._frame_limit, self._encode_limit = BatchLimit(generator.max_batch), BatchLimit(generator.max_batch)
@@ -70,7 +72,9 @@ class Worker:
 
     def start(self) -> None:
         """Begin to compute."""
-        self._threads = start_threads(self._generator.streams, self._run, "musetalk-live")
+        self._threads = start_threads(
+            self._generator.streams, self._run, "musetalk-live", one_core=self._generator.streams > 1
+        )
 
     def close(self) -> None:
         """Finish the batches that are being computed, drop the rest, end the threads. Not from a job's callback."""
@@ -104,9 +108,10 @@ class Worker:
 
     @property
     def healthy(self) -> bool:
-        """Whether it computes: it runs, and its latest batches did not all fail."""
+        """Whether it computes: it runs, and its latest batches did not all fail, those of the last seconds at least."""
         alive = bool(self._threads) and all(thread.is_alive() for thread in self._threads)
-        return alive and not self._closing and self._failures < _SICK_AFTER
+        is_sick = self._failures >= _SICK_AFTER and time.monotonic() - self._worked_at > _SICK_SECONDS
+        return alive and not self._closing and not is_sick
 
     def register(self, session_id: str, *, background: bool = False) -> None:
         """Let a session submit jobs. background: it is no viewer's, and takes none of the capacity.
@@ -146,7 +151,7 @@ class Worker:
                     )
             for job in jobs:
                 self._lanes.add(job)
-            self._wake.notify_all()
+            self._wake.notify(len(jobs))
 
     def _require_open(self) -> None:
         if self._closing:
@@ -221,6 +226,7 @@ class Worker:
         seconds = time.perf_counter() - begin
         with self._wake:
             self._failures = 0 if worked else self._failures + 1
+            self._worked_at = time.monotonic() if worked else self._worked_at
             self.batches += 1
             self.seconds += seconds
         return seconds
@@ -239,9 +245,7 @@ class Worker:
             with self._wake:
                 self.out_of_memory += 1
                 limit.was_full(len(jobs))
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            _free_memory()
             half = (len(jobs) + 1) // 2
             parts = [part for part in (jobs[:half], jobs[half:]) if part]
         if len(parts) == 1:
@@ -302,6 +306,16 @@ def _error_of(run: Callable[[list[_J]], None], jobs: list[_J]) -> Exception | No
             link = link.__context__
         return error
     return None
+
+
+def _free_memory() -> None:
+    """What the failed batch held. A device that is out of order says so here once more, and that is no news."""
+    try:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    except Exception:
+        logger.warning("the memory of a failed batch could not be freed", exc_info=True)
 
 
 def _result(job: Job, error: MuseTalkError | None) -> FrameResult | EncodeResult:

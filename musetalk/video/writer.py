@@ -88,10 +88,7 @@ class VideoWriter:
         size = (width + pad_x, height + pad_y)
         color = ColorInfo.rgb() if form.is_rgb else (color or ColorInfo.rgb()).encoded()
         self._part = hidden_sibling(self.path)
-        if private:
-            # Before anything is in it; what opens it keeps its mode.
-            self._part.touch(mode=0o600)
-        self._container = open_output(self._part, self.fps, metadata)
+        self._container = self._open(private, metadata)
         try:
             with self._writing():
                 self._sound: SoundTrack | None = None
@@ -102,6 +99,17 @@ class VideoWriter:
             self._encode = RgbEncoder(*size, form.name, color)
         except BaseException:
             self.abort()
+            raise
+
+    def _open(self, private: bool, metadata: Mapping[str, str] | None) -> av.container.OutputContainer:
+        try:
+            with self._writing():
+                if private:
+                    # Before anything is in it; what opens it keeps its mode.
+                    self._part.touch(mode=0o600)
+                return open_output(self._part, self.fps, metadata)
+        except BaseException:
+            self._part.unlink(missing_ok=True)
             raise
 
     def write(self, frames: np.ndarray) -> None:

@@ -78,6 +78,10 @@ class LiveNetworks:
             raise Cancelled("live avatars have been closed")
         return models
 
+    def at_hand(self) -> bool:
+        """Whether calling it would not wait."""
+        return self._resident() or not prompt_is_running()
+
     def bring(self) -> Models:
         """Bring them to the device now: for the thread in which prompts run, or while none does."""
         with self._lock:

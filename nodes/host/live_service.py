@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 PREFIX = "/musetalk/live"
 _FPS = Fraction(25)
 _NEEDED = ("aiohttp", "aiortc", "prometheus_client")
+# Before these one malformed packet could halt ComfyUI, and every frame of sound would leak.
+_OLDEST = {"aiortc": (1, 15), "av": (17, 1)}
 _AVATARS = "avatars"
 _CLOSING_SECONDS = 30
 _JOB_POLL_SECONDS = 0.1
@@ -37,8 +41,17 @@ _CHATTY = "aioice"
 
 
 def missing_libraries() -> list[str]:
-    """The libraries of the extra ``[live]`` that are not installed; none of them is imported."""
-    return [name for name in _NEEDED if find_spec(name) is None]
+    """The libraries of the extra ``[live]`` that are not installed, or too old; none of them is imported."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    return missing + [name for name, oldest in _OLDEST.items() if name not in missing and _installed(name) < oldest]
+
+
+def _installed(name: str) -> tuple[int, ...]:
+    """The first two numbers of a library's version; of one that tells none, as if it were new enough."""
+    try:
+        return tuple(int(number) for number in re.findall(r"\d+", version(name))[:2])
+    except PackageNotFoundError:
+        return _OLDEST[name]
 
 
 def require_live() -> None:
@@ -46,8 +59,9 @@ def require_live() -> None:
     missing = missing_libraries()
     if missing:
         raise InputError(
-            f"live avatars need the extra [live], of which {', '.join(missing)} is not installed: with ComfyUI's "
-            "Python run `python -m pip install 'aiortc>=1.15' 'av>=17.1' prometheus-client`, and start ComfyUI again"
+            f"live avatars need the extra [live], of which {', '.join(missing)} is not installed or too old: with "
+            "ComfyUI's Python run `python -m pip install 'aiortc>=1.15' 'av>=17.1' prometheus-client`, and start "
+            "ComfyUI again"
         )
 
 
@@ -133,6 +147,7 @@ class LiveHost:
             live,
             live_folder() / _AVATARS,
             device=mm.get_torch_device(),
+            at_hand=live.at_hand,
             fps=fps,
             policy=settings.policy,
             agents=settings.agents,

@@ -111,8 +111,8 @@ def simulated(sessions, cost, seconds=5.0, fps=25):
     ]
     coming.sort(reverse=True)
     now, in_time, dropped, late = 0.0, Counter(), 0, 0
-    while coming or lanes:
-        if not lanes:
+    while coming or any(lanes.jobs()):
+        if not any(lanes.jobs()):
             now = max(now, coming[-1][0])
         while coming and coming[-1][0] <= now:
             begin, session = coming.pop()

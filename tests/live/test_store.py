@@ -12,7 +12,8 @@ from musetalk.avatar_file import save_avatar
 from musetalk.errors import AvatarError, InputError
 from musetalk.live.cache import CacheFullError, InUseError
 from musetalk.live.live_avatar import LiveAvatar
-from musetalk.live.store import UnknownAvatarError
+from musetalk.live.store import AvatarStore, UnknownAvatarError
+from musetalk.live.worker import Worker
 from musetalk.profile import Profile
 
 HOSTILE_NAMES = [
@@ -139,6 +140,27 @@ def test_two_who_open_at_once_share_one_avatar(make_store):
     for thread in threads:
         thread.join()
     assert len(opened) == 4 and len(set(map(id, opened))) == 1 and store.info("ann").users >= 4
+
+
+def test_an_avatar_is_opened_at_once_where_the_models_are_away_and_checked_when_they_come(
+    stores, tmp_path, mesh_models, small_avatar, generator
+):
+    here = threading.Event()
+
+    def bring():
+        assert here.wait(60)
+        return mesh_models
+
+    with Worker(generator, 1) as worker:
+        store = AvatarStore(tmp_path / "avatars", bring, worker, at_hand=here.is_set)
+        store.add("bea", replace(small_avatar, latents=small_avatar.latents + 1))
+        live = store.open("bea")
+        assert len(live) == len(small_avatar.frames) and not live.is_warm
+        here.set()
+        job = stores.finished(store.warm("bea"))
+        assert job.state == "failed" and "does not fit this server" in job.error
+        live.release()
+        store.close()
 
 
 @pytest.mark.parametrize(

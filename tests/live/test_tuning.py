@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from musetalk.live.cores import start_threads
+from musetalk.live.cores import core_count, start_threads
 from musetalk.live.tuning import Tuning, tune
 
 FPS = Fraction(25)
@@ -47,11 +47,21 @@ def test_each_of_several_threads_computes_with_one_core():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        for thread in start_threads(3, compute, "several"):
+        for thread in start_threads(3, compute, "several", one_core=True):
             thread.join()
         assert counts == [1, 1, 1] and torch.get_num_threads() == 2
-        for thread in start_threads(1, compute, "one"):
+        for thread in start_threads(1, compute, "one", one_core=False):
             thread.join()
         assert counts[3:] == [2]
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("limit", "most"), [("100000 100000", 1), ("150000 100000", 2), ("20000 100000", 1)])
+def test_a_containers_limit_is_kept(tmp_path, monkeypatch, limit, most):
+    monkeypatch.setattr("musetalk.live.cores._QUOTA", tmp_path / "cpu.max")
+    free = core_count()
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert core_count() == free >= 1
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert core_count() == min(free, most)

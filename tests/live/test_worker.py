@@ -226,6 +226,23 @@ def test_one_that_does_not_fit_alone_fails_and_the_next_is_tried(asker):
         assert all("OutOfMemoryError: budget" in str(result.error) for result in asker.wait(2))
 
 
+def test_a_device_that_is_out_of_order_answers_with_errors(asker, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: 1 / 0)
+    with Worker(FakeGenerator(budget=0), 1) as worker:
+        worker.register("one")
+        worker.submit([asker.frame(1), asker.frame(2)])
+        assert all("OutOfMemoryError" in str(result.error) for result in asker.wait(2))
+
+
+def test_one_sessions_bad_frames_make_no_server_sick_that_works_for_others(asker):
+    with Worker(FakeGenerator(max_batch=1), 2) as worker:
+        worker.register("one")
+        worker.submit([asker.frame(1), *(asker.frame(-1) for _ in range(4))])
+        asker.wait(5)
+        assert worker.healthy and worker.failed == 4
+
+
 def test_streams_compute_side_by_side_and_a_sessions_sounds_in_order(asker):
     both_in = threading.Barrier(2)
 

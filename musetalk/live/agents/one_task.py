@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 class OneTask:
@@ -17,8 +20,8 @@ class OneTask:
 
     @property
     def exists(self) -> bool:
-        """Whether there is one that was not told to end."""
-        return self._task is not None
+        """Whether there is one that was not told to end, and has not failed."""
+        return self._task is not None and not self._task.done()
 
     @property
     def is_caller(self) -> bool:
@@ -29,6 +32,7 @@ class OneTask:
         """Do ``work`` instead of what is being done."""
         self.halt()
         self._task = asyncio.get_running_loop().create_task(work, name=self._name)
+        self._task.add_done_callback(_tell_failure)
 
     def halt(self) -> None:
         """Tell it to end, without waiting: it does so where it waits."""
@@ -42,3 +46,8 @@ class OneTask:
         """Halt it, and wait until nothing of it runs."""
         self.halt()
         await asyncio.gather(*self._ending, return_exceptions=True)
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("%s failed", task.get_name(), exc_info=task.exception())
