@@ -24,6 +24,11 @@ def core_count() -> int:
         return count
 
 
+def stream_count(device: torch.device | None) -> int:
+    """How many batches are best computed at the same time: one on a GPU (None too), on a CPU one on each core."""
+    return core_count() if device is not None and device.type == "cpu" else 1
+
+
 def start_threads(count: int, target: Callable[[], None], name: str, *, one_core: bool) -> list[threading.Thread]:
     """Start daemon threads that run ``target``. one_core: each computes with one core.
 

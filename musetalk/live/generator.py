@@ -16,7 +16,7 @@ from ..inpainting import unet_latents, unet_tokens
 from ..latents import decode_at_once
 from ..models.unet import Seen
 from .cache import ByteCache, CacheFullError
-from .cores import core_count
+from .cores import stream_count
 from .streaming import encode_states
 from .thinning import ThinnedSteps
 
@@ -145,8 +145,8 @@ class ModelGenerator:
         seen_bytes: kept on the device of what the UNet made of the footage, least recently used out first.
         """
         device = device if callable(models) else models.device
-        on_cpu = device is not None and device.type == "cpu"
-        self.streams, self.max_batch = (core_count(), 1) if on_cpu else (1, BATCH_SIZES[0])
+        self.streams = stream_count(device)
+        self.max_batch = 1 if device is not None and device.type == "cpu" else BATCH_SIZES[0]
         self.repaired = 0
         self._models = models
         self._kept: ByteCache[tuple[int, int], Seen] = ByteCache(seen_bytes, "cache of looked at footage")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from ..audio.mel import log_mel
 from ..inpainting import TOKENS, predict_latents
 from ..latents import decode_batch
-from .cores import core_count, start_threads
+from .cores import start_threads, stream_count
 from .streaming import FeatureStream, encode_states
 from .thinning import thinned_steps
 
@@ -66,14 +66,23 @@ class Tuning:
         return FeatureStream(models, fps, hop_frames=self.hop_frames(sessions, fps), thinned=self.thinned)
 
 
-def apart(work: Callable[[], T]) -> T:
-    """Do something in a thread that ends with it.
+def apart(work: Callable[[], T], *, one_core: bool = False) -> T:
+    """Do something in a thread that ends with it, and computes with one core if that is asked for.
 
     OpenMP keeps helpers for every thread that ever computed, and with more of them than cores they sleep between any
     two steps of a network: the worker's should be the only ones.
     """
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(work).result()
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    (thread,) = start_threads(1, run, "musetalk-live-apart", one_core=one_core)
+    thread.join()
+    return outcome.result()
 
 
 def tune(models: Models) -> Tuning:
@@ -81,17 +90,7 @@ def tune(models: Models) -> Tuning:
 
     Features are thinned on a CPU: a GPU encodes a whole segment in less time than it takes to ask it to.
     """
-    tuning: Future[Tuning] = Future()
-
-    def work() -> None:
-        try:
-            tuning.set_result(_tune(models))
-        except BaseException as error:
-            tuning.set_exception(error)
-
-    for thread in start_threads(1, work, "musetalk-live-tune", one_core=models.device.type == "cpu"):
-        thread.join()
-    return tuning.result()
+    return apart(lambda: _tune(models), one_core=models.device.type == "cpu")
 
 
 def live_dtype(device: torch.device) -> torch.dtype | None:
@@ -108,7 +107,7 @@ def _tune(models: Models) -> Tuning:
     window = torch.zeros(1, TOKENS, models.audio_encoder.config.channels)
     return Tuning(
         thinned,
-        core_count() if thinned else 1,
+        stream_count(models.device),
         _shortest(lambda: encode_states(models, mel, part).cpu()),
         _shortest(lambda: decode_batch(models, predict_latents(models, latents, window))),
     )
