@@ -10,8 +10,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +26,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+
+from ..servers import free_port, running
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 120
@@ -197,24 +197,15 @@ def server(
     shutil.copy(duo, base / "input" / "two_people.mp4")
     _write_voice(base / "input" / "voice.wav", seconds=0.8)
     _write_voice(base / "input" / "long.wav", seconds=120)
-    port = _free_port()
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [comfy_python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
     command += ["--base-directory", str(base), "--database-url", f"sqlite:///{base}/user/comfyui.db"]
     command += ["--disable-auto-launch", *shlex.split(os.environ.get("COMFYUI_ARGS", ""))]
-    with (base / "comfy.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=comfy_root, stdout=log, stderr=log, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        )
-    try:
-        _wait_until_ready(process, address, base / "comfy.log")
+    log = base / "comfy.log"
+    with running(command, comfy_root, log, PYTHONDONTWRITEBYTECODE="1") as process:
+        _wait_until_ready(process, address, log)
         yield Client(address, base)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 @pytest.fixture(scope="session")
@@ -291,12 +282,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path)
         except OSError:
             time.sleep(0.2)
     pytest.fail(f"ComfyUI did not start:\n{log.read_text(errors='replace')[-4000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _write_voice(path: Path, seconds: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -39,6 +38,7 @@ from musetalk.training.run import make_accelerator
 from musetalk.training.shards import write_shard
 from musetalk.training.trainer import Trainer
 
+from ..servers import free_port
 from .clips import astronaut, frame_at, hopper, opening, voice
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,9 +128,7 @@ def weights_of(trainer: Trainer) -> dict[str, Tensor]:
 
 def start_two(code: str, first: Sequence[str], second: Sequence[str]) -> list[subprocess.Popen[str]]:
     """Two processes that run ``code``, with arguments of their own, as torchrun and `accelerate launch` start them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         **{"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},

@@ -29,6 +29,7 @@ from musetalk.live.server import create_app
 from musetalk.live.service import AgentFactory, AgentRole, LiveService
 from musetalk.live.timeline import AudioItem
 
+from ..transports.watcher import frames_of
 from .calls import KEY
 from .fake_realtime import RATE, FakeRealtime, Script, tone
 from .sinks import until
@@ -128,11 +129,7 @@ class Viewer:
         )
 
     async def _watch(self, track: MediaStreamTrack) -> None:
-        while True:
-            try:
-                frame = await track.recv()
-            except MediaStreamError:
-                return
+        async for frame in frames_of(track):
             if track.kind == "video":
                 self.pictures += 1
             else:

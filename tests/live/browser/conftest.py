@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from ...servers import free_port, running
 
 ROOT = Path(__file__).resolve().parents[3]
 START_SECONDS = 120
@@ -48,9 +47,7 @@ def address(
 ) -> Iterator[str]:
     """Where ``musetalk live`` listens, with musetalk-mini and one warm avatar. Not without a browser to see it."""
     base = tmp_path_factory.mktemp("live")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",
@@ -63,22 +60,12 @@ def address(
         "--port",
         str(port),
     ]
-    with (base / "live.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=base, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait(lambda: _answer(f"{address}/ready")["ready"], process, base / "live.log")
+    address, log = f"http://127.0.0.1:{port}", base / "live.log"
+    with running(command, base, log, PYTHONPATH=str(ROOT)) as process:
+        _wait(lambda: _answer(f"{address}/ready")["ready"], process, log)
         job = _answer(f"{address}/avatars?name={AVATAR}", numbered_clip.read_bytes())
-        _wait(lambda: _answer(f"{address}/jobs/{job['id']}")["state"] == "done", process, base / "live.log")
+        _wait(lambda: _answer(f"{address}/jobs/{job['id']}")["state"] == "done", process, log)
         yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def _answer(url: str, body: bytes | None = None) -> Any:

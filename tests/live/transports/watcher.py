@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import numpy as np
 from aiortc import RTCPeerConnection, RTCSessionDescription
-from aiortc.mediastreams import AudioStreamTrack, MediaStreamError
+from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, MediaStreamTrack
+from av.frame import Frame
 
 from musetalk.live.webrtc import close_connection
+
+
+async def frames_of(track: MediaStreamTrack) -> AsyncIterator[Frame]:
+    """What comes of a track, until it ends."""
+    with suppress(MediaStreamError):
+        while True:
+            yield await track.recv()
 
 
 class Watcher:
@@ -35,11 +45,7 @@ class Watcher:
         self.connection.on("track", lambda track: self._tasks.append(asyncio.create_task(self._watch(track))))
 
     async def _watch(self, track) -> None:
-        while True:
-            try:
-                frame = await track.recv()
-            except MediaStreamError:
-                return
+        async for frame in frames_of(track):
             if track.kind == "video":
                 self.frames.append((frame.time, float(frame.to_ndarray(format="gray").mean())))
             else:
